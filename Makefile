@@ -1,0 +1,80 @@
+# embedcore: everything is set up by the targets themselves, from Python >= 3.11 and a C++20 compiler.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+ITEMS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PROTOS := $(wildcard server/proto/embedcore/v1/*.proto)
+CPP_SOURCES = $(shell git ls-files --cached --others --exclude-standard 'cpp/*.h' 'cpp/*.cpp' 'tests/cpp/*.h' 'tests/cpp/*.cpp')
+NATIVE_SOURCES = $(shell find cpp CMakeLists.txt -type f)
+
+##@ Use
+.PHONY: demo
+demo: build ## Migrate a real corpus from one real model to another under live traffic (ITEMS=117659: all of it)
+	embedcore demo $(if $(ITEMS),--items $(ITEMS)) $(DEMO_ARGS)
+
+##@ Develop
+.PHONY: build
+build: $(VENV)/.built ## Create .venv and install embedcore into it (editable, native module compiled)
+
+# Dependencies are resolved again only when pyproject.toml changed; the native build is incremental.
+$(VENV)/.built: pyproject.toml $(NATIVE_SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit("embedcore needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@if [ pyproject.toml -nt $(VENV)/.installed ]; then \
+	  $(BIN)/pip install --quiet "scikit-build-core>=1.1" "pybind11>=3.1" "cmake>=3.27" "ninja>=1.11" && \
+	  $(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]" && touch $(VENV)/.installed; \
+	else \
+	  $(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .; \
+	fi
+	@touch $@
+
+.PHONY: test
+test: lint test-cpp test-python ## Build and run everything that has to pass: format, lint, types, C++ and Python tests
+
+.PHONY: test-cpp
+test-cpp: build ## C++ tests
+	cmake --preset release
+	cmake --build --preset release
+	ctest --preset release
+
+.PHONY: test-python
+test-python: build ## Python tests
+	pytest -n 2 --dist loadgroup
+
+.PHONY: lint
+lint: build ## clang-format, ruff, import-linter, mypy strict, stubs against the built module
+	clang-format --dry-run --Werror $(CPP_SOURCES)
+	ruff format --check .
+	ruff check .
+	lint-imports
+	mypy
+	python -m mypy.stubtest embedcore._native
+
+.PHONY: format
+format: build ## Rewrite sources in the project's format
+	clang-format -i $(CPP_SOURCES)
+	ruff format .
+	ruff check --fix .
+
+.PHONY: sanitize
+sanitize: build ## C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
+	for preset in asan ubsan tsan; do cmake --workflow --preset $$preset || exit 1; done
+
+.PHONY: proto
+proto: build ## Regenerate python/embedcore/v1 from server/proto
+	python -m grpc_tools.protoc -I server/proto --python_out=python --mypy_out=quiet:python \
+	  --grpc_python_out=python --mypy_grpc_out=quiet:python $(PROTOS)
+
+.PHONY: clean
+clean: ## Remove build outputs and the virtual environment
+	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: help
+help: ## This text
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

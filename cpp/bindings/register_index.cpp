@@ -1,0 +1,411 @@
+// _native.Index, _native.IdSet, _native.exact_search, _native.build_info. Arrays come in as the typed
+// Python layer made them (dtype and contiguity are required here, not repaired) and are used in place.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "bindings/registers.h"
+#include "hnsw/exact.h"
+#include "hnsw/filter.h"
+#include "hnsw/index.h"
+#include "hnsw/kernels.h"
+#include "hnsw/parallel.h"
+#include "hnsw/validate.h"
+
+namespace embedcore::bindings {
+
+namespace {
+
+namespace py = pybind11;
+using hnsw::Index;
+using Floats = py::array_t<float, py::array::c_style>;
+using Ids = py::array_t<std::int64_t, py::array::c_style>;
+#if defined(__clang__)
+constexpr const char* compiler = "clang " __clang_version__;
+#else
+constexpr const char* compiler = "gcc " __VERSION__;
+#endif
+
+using Counts = py::array_t<std::uint64_t, py::array::c_style>;
+
+std::span<const std::int64_t> span_of(const Ids& ids) { return {ids.data(), static_cast<std::size_t>(ids.size())}; }
+
+// Asks the interpreter, at most ten times a second, whether to go on: Ctrl-C, and a progress callback.
+// poll() is for the thread that called into the module, without the GIL.
+class Interruption {
+ public:
+  explicit Interruption(py::object progress = py::none(), std::size_t total = 0)
+      : progress_(std::move(progress)), total_(total) {}
+
+  bool poll(std::size_t done) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100)) return true;
+    last_ = now;
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!progress_.is_none()) progress_(done, total_);
+      return true;
+    } catch (py::error_already_set& error) {
+      error_ = std::make_unique<py::error_already_set>(std::move(error));
+      return false;
+    }
+  }
+  // With the GIL held, after the work: raises what stopped it.
+  void rethrow() {
+    if (error_) throw py::error_already_set(std::move(*error_));
+  }
+
+ private:
+  py::object progress_;
+  std::size_t total_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  std::unique_ptr<py::error_already_set> error_;
+};
+
+// A Python callable id -> bool. Takes the GIL for each id; the first exception ends the search.
+class CallableFilter final : public hnsw::IdFilter {
+ public:
+  explicit CallableFilter(py::object callable) : callable_(std::move(callable)) {}
+
+  [[nodiscard]] bool allows(std::int64_t id) const override {
+    if (failed_) return false;
+    const py::gil_scoped_acquire gil;
+    try {
+      const int truth = PyObject_IsTrue(callable_(id).ptr());
+      if (truth < 0) throw py::error_already_set();
+      return truth == 1;
+    } catch (py::error_already_set& error) {
+      error_ = std::make_unique<py::error_already_set>(std::move(error));
+      failed_ = true;
+      return false;
+    }
+  }
+  [[nodiscard]] bool cancelled() const override { return failed_; }
+  void rethrow() const {
+    if (error_) throw py::error_already_set(std::move(*error_));
+  }
+
+ private:
+  py::object callable_;
+  mutable bool failed_ = false; // used by one thread: searches with a callable do not fan out
+  mutable std::unique_ptr<py::error_already_set> error_;
+};
+
+// The filter argument of a call: None, an IdSet, or a callable.
+struct FilterArgument {
+  explicit FilterArgument(const py::object& object) {
+    if (object.is_none()) return;
+    if (py::isinstance<hnsw::IdSet>(object)) {
+      filter = object.cast<const hnsw::IdSet*>();
+      empty = object.cast<const hnsw::IdSet*>()->size() == 0;
+    } else {
+      filter = &callable.emplace(object);
+    }
+  }
+  std::optional<CallableFilter> callable;
+  const hnsw::IdFilter* filter = nullptr;
+  bool empty = false;
+};
+
+// Runs body(query number) for n queries on threads, without the GIL; raises what stops it.
+template <class Body>
+void for_each_query(std::size_t n, unsigned threads, const FilterArgument& filter, const Body& body) {
+  Interruption interruption;
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> stop{false};
+  {
+    const py::gil_scoped_release release;
+    const unsigned workers = filter.callable ? 1 : hnsw::workers_for(threads, n / 4);
+    hnsw::run_workers(workers, [&](unsigned worker) {
+      while (!stop.load(std::memory_order_relaxed)) {
+        const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
+        if (i >= n) return;
+        body(i);
+        const bool failed = filter.callable && filter.callable->cancelled();
+        if (failed || (worker == 0 && !interruption.poll(i))) stop.store(true, std::memory_order_relaxed);
+      }
+    });
+  }
+  interruption.rethrow();
+  if (filter.callable) filter.callable->rethrow();
+}
+
+Status check_queries(const Index& index, const Floats& queries) {
+  const py::gil_scoped_release release;
+  return hnsw::check_vectors(index.config(), queries.data(), static_cast<std::size_t>(queries.shape(0)), "query");
+}
+
+void search(const Index& index, const Floats& queries, std::size_t k, std::size_t ef, const py::object& filter_object,
+            unsigned threads, Ids& ids, Floats& distances, std::optional<Counts> hops,
+            std::optional<Counts> computed) {
+  raise_if_error(check_queries(index, queries));
+  const FilterArgument filter(filter_object);
+  const auto n = static_cast<std::size_t>(queries.shape(0));
+  const float* query = queries.data();
+  std::int64_t* id = ids.mutable_data();
+  float* distance = distances.mutable_data();
+  std::uint64_t* hop = hops ? hops->mutable_data() : nullptr;
+  std::uint64_t* count = computed ? computed->mutable_data() : nullptr;
+  for_each_query(n, threads, filter, [&](std::size_t i) {
+    hnsw::SearchStats stats;
+    const std::size_t found = filter.empty ? 0
+                                           : index.search(query + i * index.config().dim, k, ef, filter.filter,
+                                                          id + i * k, distance + i * k, &stats);
+    for (std::size_t j = found; j < k; ++j) {
+      id[i * k + j] = -1;
+      distance[i * k + j] = std::numeric_limits<float>::infinity();
+    }
+    if (hop != nullptr) hop[i] = stats.hops;
+    if (count != nullptr) count[i] = stats.distances;
+  });
+}
+
+// Two (q, widest) arrays, padded with -1 and infinity.
+py::tuple range_search(const Index& index, const Floats& queries, float radius, std::size_t ef,
+                       const py::object& filter_object, unsigned threads) {
+  raise_if_error(check_queries(index, queries));
+  const FilterArgument filter(filter_object);
+  const auto n = static_cast<std::size_t>(queries.shape(0));
+  const float* query = queries.data();
+  std::vector<std::vector<std::int64_t>> ids(n);
+  std::vector<std::vector<float>> distances(n);
+  for_each_query(n, threads, filter, [&](std::size_t i) {
+    if (filter.empty) return;
+    index.range_search(query + i * index.config().dim, radius, ef, filter.filter, ids[i], distances[i]);
+  });
+  std::size_t widest = 0;
+  for (const auto& row : ids) widest = std::max(widest, row.size());
+  Ids all_ids({n, widest});
+  Floats all_distances({n, widest});
+  for (std::size_t i = 0; i < n; ++i) {
+    std::int64_t* id = all_ids.mutable_data() + i * widest;
+    float* distance = all_distances.mutable_data() + i * widest;
+    std::copy(ids[i].begin(), ids[i].end(), id);
+    std::copy(distances[i].begin(), distances[i].end(), distance);
+    std::fill(id + ids[i].size(), id + widest, -1);
+    std::fill(distance + ids[i].size(), distance + widest, std::numeric_limits<float>::infinity());
+  }
+  return py::make_tuple(std::move(all_ids), std::move(all_distances));
+}
+
+void add(Index& index, const Ids& ids, const Floats& vectors, unsigned threads, py::object progress) {
+  const bool reports = !progress.is_none();
+  Interruption interruption(progress, static_cast<std::size_t>(ids.size()));
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = index.add(span_of(ids), vectors.data(), threads, [&](std::size_t done) { return interruption.poll(done); });
+  }
+  interruption.rethrow();
+  raise_if_error(status);
+  if (reports) progress(ids.size(), ids.size());
+}
+
+Floats scores(const Index& index, const Floats& query, const Ids& ids) {
+  Floats distances(ids.size());
+  float* out = distances.mutable_data();
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = hnsw::check_vectors(index.config(), query.data(), 1, "query");
+    if (status.ok()) index.scores(query.data(), span_of(ids), out);
+  }
+  raise_if_error(status);
+  return distances;
+}
+
+Floats get(const Index& index, const Ids& ids) {
+  Floats vectors({static_cast<py::ssize_t>(ids.size()), static_cast<py::ssize_t>(index.config().dim)});
+  float* out = vectors.mutable_data();
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = index.get(span_of(ids), out);
+  }
+  raise_if_error(status);
+  return vectors;
+}
+
+Ids all_ids(const Index& index) {
+  std::vector<std::int64_t> ids;
+  {
+    const py::gil_scoped_release release;
+    ids = index.ids();
+  }
+  return Ids(static_cast<py::ssize_t>(ids.size()), ids.data());
+}
+
+std::size_t memory_bytes(const Index& index) {
+  const py::gil_scoped_release release;
+  return index.memory_bytes();
+}
+
+py::dict report(Index& index, hnsw::Report (Index::*verb)()) {
+  hnsw::Report r;
+  {
+    const py::gil_scoped_release release;
+    r = (index.*verb)();
+  }
+  py::dict d;
+  d["examined"] = r.examined;
+  d["changed"] = r.changed;
+  d["freed"] = r.freed;
+  return d;
+}
+
+py::dict stats(const Index& index) {
+  hnsw::Stats s;
+  {
+    const py::gil_scoped_release release;
+    s = index.stats();
+  }
+  using namespace py::literals;
+  return py::dict(
+      "live"_a = s.live, "tombstones"_a = s.tombstones, "codes"_a = "none",
+      "slots"_a = py::dict("total"_a = s.slots, "free"_a = s.free, "retired"_a = s.retired),
+      "memory"_a = py::dict("vectors_and_links"_a = s.block_bytes, "nodes"_a = s.node_bytes,
+                            "upper_links"_a = s.upper_bytes, "id_table"_a = s.table_bytes,
+                            "search_buffers"_a = s.scratch_bytes, "other"_a = s.other_bytes),
+      "levels"_a = s.levels,
+      "degrees"_a = py::dict("min"_a = s.degree_min, "mean"_a = s.degree_mean, "max"_a = s.degree_max),
+      "counters"_a = py::dict("added"_a = s.added, "replaced"_a = s.replaced, "removed"_a = s.removed,
+                              "reconnected"_a = s.reconnected, "freed"_a = s.freed, "moved"_a = s.moved));
+}
+
+template <class T>
+T value_or_raise(Result<T> result) {
+  if (!result.ok()) raise(result.error());
+  return std::move(result.value());
+}
+
+std::shared_ptr<Index> create(std::uint32_t dim, int metric, std::uint32_t m, std::uint32_t ef_construction,
+                              std::uint64_t seed, std::size_t capacity) {
+  hnsw::Config config;
+  config.dim = dim;
+  config.metric = static_cast<hnsw::Metric>(metric);
+  config.m = m;
+  config.ef_construction = ef_construction;
+  config.seed = seed;
+  config.capacity = capacity;
+  return value_or_raise(Index::create(config));
+}
+
+std::shared_ptr<Index> load(const std::string& path) {
+  std::optional<Result<std::shared_ptr<Index>>> result;
+  {
+    const py::gil_scoped_release release;
+    result.emplace(Index::load(path));
+  }
+  return value_or_raise(std::move(*result));
+}
+
+py::tuple exact_search(int metric, const Floats& base, const Floats& queries, std::size_t k, unsigned threads) {
+  const auto n = static_cast<std::size_t>(queries.shape(0));
+  hnsw::Config config;
+  config.dim = static_cast<std::uint32_t>(base.shape(1));
+  config.metric = static_cast<hnsw::Metric>(metric);
+  const hnsw::Rows base_rows{base.data(), static_cast<std::size_t>(base.shape(0))};
+  const hnsw::Rows query_rows{queries.data(), n};
+  Ids ids({n, k});
+  Floats distances({n, k});
+  std::int64_t* id = ids.mutable_data();
+  float* distance = distances.mutable_data();
+  Interruption interruption;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = hnsw::check_vectors(config, base_rows.data, base_rows.count, "base vector");
+    if (status.ok()) status = hnsw::check_vectors(config, query_rows.data, n, "query");
+    if (status.ok()) {
+      status = hnsw::exact_search(
+          config.metric, config.dim, base_rows, query_rows, k, threads, [&] { return interruption.poll(0); }, id,
+          distance);
+    }
+  }
+  interruption.rethrow();
+  raise_if_error(status);
+  return py::make_tuple(std::move(ids), std::move(distances));
+}
+
+py::dict build_info() {
+  const hnsw::Kernels* chosen = value_or_raise(Result<const hnsw::Kernels*>(hnsw::chosen_kernels()));
+  py::list compiled;
+  for (const hnsw::Kernels* kernels : hnsw::compiled_kernels()) compiled.append(kernels->name);
+  using namespace py::literals;
+  return py::dict("version"_a = EMBEDCORE_VERSION, "compiler"_a = compiler, "isa_compiled"_a = compiled,
+                  "isa"_a = chosen->name);
+}
+
+} // namespace
+
+void register_index(py::module_& m) {
+  py::class_<hnsw::IdSet>(m, "IdSet")
+      .def(py::init([](const Ids& ids) { return std::make_unique<hnsw::IdSet>(span_of(ids)); }), py::arg("ids"))
+      .def("__len__", &hnsw::IdSet::size)
+      .def("__contains__", &hnsw::IdSet::allows);
+
+  py::class_<Index, std::shared_ptr<Index>>(m, "Index")
+      .def(py::init(&create), py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"),
+           py::arg("seed"), py::arg("capacity"))
+      .def_static("load", &load, py::arg("path"))
+      .def("add", &add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),
+           py::arg("progress"))
+      .def(
+          "remove",
+          [](Index& index, const Ids& ids) {
+            const py::gil_scoped_release release;
+            return index.remove(span_of(ids));
+          },
+          py::arg("ids").noconvert())
+      .def("search", &search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef"), py::arg("filter"),
+           py::arg("threads"), py::arg("ids").noconvert(), py::arg("distances").noconvert(), py::arg("hops"),
+           py::arg("computed"))
+      .def("range_search", &range_search, py::arg("queries").noconvert(), py::arg("radius"), py::arg("ef"),
+           py::arg("filter"), py::arg("threads"))
+      .def("scores", &scores, py::arg("query").noconvert(), py::arg("ids").noconvert())
+      .def("get", &get, py::arg("ids").noconvert())
+      .def("ids", &all_ids)
+      .def("__len__", &Index::size)
+      .def("__contains__", &Index::contains)
+      .def_property_readonly("tombstones", &Index::tombstones)
+      .def_property_readonly("memory_bytes", &memory_bytes)
+      .def_property_readonly("dim", [](const Index& index) { return index.config().dim; })
+      .def_property_readonly("metric", [](const Index& index) { return static_cast<int>(index.config().metric); })
+      .def_property_readonly("m", [](const Index& index) { return index.config().m; })
+      .def_property_readonly("ef_construction", [](const Index& index) { return index.config().ef_construction; })
+      .def_property_readonly("seed", [](const Index& index) { return index.config().seed; })
+      .def_property_readonly("fingerprint", [](const Index& index) { return index.tag().fingerprint; })
+      .def_property_readonly("watermark", [](const Index& index) { return index.tag().watermark; })
+      .def("stats", &stats)
+      .def("repair", [](Index& index) { return report(index, &Index::repair); })
+      .def("compact", [](Index& index) { return report(index, &Index::compact); })
+      .def("relocate", [](Index& index) { return report(index, &Index::relocate); })
+      .def("check", &Index::check, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "save",
+          [](Index& index, const std::string& path, std::string fingerprint, std::uint64_t watermark) {
+            Status status;
+            {
+              const py::gil_scoped_release release;
+              index.set_tag({std::move(fingerprint), watermark});
+              status = index.save(path);
+            }
+            raise_if_error(status);
+          },
+          py::arg("path"), py::arg("fingerprint"), py::arg("watermark"));
+
+  m.def("exact_search", &exact_search, py::arg("metric"), py::arg("base").noconvert(),
+        py::arg("queries").noconvert(), py::arg("k"), py::arg("threads"));
+  m.def("build_info", &build_info);
+}
+
+} // namespace embedcore::bindings

@@ -1,0 +1,180 @@
+// Check: every invariant of the index that can be verified from what it holds, one line for each breach.
+// Writers wait; searches go on. Never follows a link that it has not found to be within the index.
+#include <cmath>
+#include <string>
+
+#include "hnsw/impl.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr std::size_t most_problems = 1000;
+
+class Checker {
+ public:
+  explicit Checker(const Index::Impl& impl) : x_(impl), end_(impl.storage.end()) {}
+
+  std::vector<std::string> run() {
+    for (Slot slot = 0; slot < end_; ++slot) {
+      if (x_.attached(slot)) check_node(slot);
+    }
+    check_table();
+    check_entry();
+    if (problems_.empty()) check_tree(); // which follows links, so they must be sound
+    check_reach();
+    if (dropped_ != 0) problems_.push_back("and " + std::to_string(dropped_) + " more problems");
+    return std::move(problems_);
+  }
+
+ private:
+  void report(std::string line) {
+    if (problems_.size() < most_problems) {
+      problems_.push_back(std::move(line));
+    } else {
+      ++dropped_;
+    }
+  }
+  // Slot numbers mean nothing to a caller, ids do.
+  [[nodiscard]] std::string name(Slot slot) const {
+    return "id " + std::to_string(x_.storage.node(slot).id) +
+           (x_.storage.state(slot) == State::live ? "" : " (tombstone)");
+  }
+  // Whether a link on this level may lead to slot.
+  [[nodiscard]] bool sound(Slot slot, std::uint32_t level) const {
+    return slot < end_ && x_.attached(slot) && x_.storage.node(slot).level >= level;
+  }
+
+  void check_node(Slot slot) {
+    const Node& node = x_.storage.node(slot);
+    if (x_.storage.state(slot) == State::pending) report("unfinished insert: " + name(slot));
+    if (node.id < 0) report("negative id: " + name(slot));
+    if (node.inverse_norm != inverse_norm(x_.storage.vector(slot), x_.config.dim)) {
+      report("norm does not belong to the vector: " + name(slot));
+    }
+    if (node.level > max_level) {
+      report("level " + std::to_string(node.level) + " is too high: " + name(slot));
+      return;
+    }
+    for (std::uint32_t level = 0; level <= node.level; ++level) check_links(slot, level);
+  }
+
+  void check_links(Slot slot, std::uint32_t level) {
+    const Links links = x_.storage.links(slot, level);
+    const std::string where = " on level " + std::to_string(level) + ": " + name(slot);
+    for (std::size_t i = 0; i < links.count; ++i) {
+      const Slot to = links.load(i);
+      if (to == no_slot) continue;
+      if (to == slot) report("link to itself" + where);
+      if (!sound(to, level)) report("dangling link" + where);
+      if (links.find(to) != i) report("duplicate link" + where);
+    }
+  }
+
+  void check_table() {
+    std::size_t mapped = 0;
+    {
+      const std::lock_guard lock(x_.table_mutex);
+      for (const Slot slot : x_.table->slots()) {
+        ++mapped;
+        if (slot >= end_ || x_.storage.state(slot) != State::live) {
+          report("id table leads to a slot that is not live: " + (slot < end_ ? name(slot) : "beyond the end"));
+        }
+      }
+    }
+    std::size_t live = 0;
+    std::size_t dead = 0;
+    const Index::Impl::Pin pin(x_);
+    for (Slot slot = 0; slot < end_; ++slot) {
+      const State state = x_.storage.state(slot);
+      dead += state == State::tombstone || state == State::detached ? 1u : 0u;
+      if (state != State::live) continue;
+      ++live;
+      if (x_.table->find(x_.storage.node(slot).id) != slot) report("live but not in the id table: " + name(slot));
+    }
+    const auto compare = [this](const char* what, std::size_t counted, std::size_t found) {
+      if (counted == found) return;
+      report(std::string(what) + " are counted as " + std::to_string(counted) + " but are " + std::to_string(found));
+    };
+    compare("ids in the table", mapped, live);
+    compare("live items", x_.live.load(), live);
+    compare("tombstones", x_.tombstones.load(), dead);
+  }
+
+  void check_entry() {
+    const Entry entry = x_.entry();
+    bool any = false;
+    for (Slot slot = 0; slot < end_ && !any; ++slot) any = x_.attached(slot);
+    if (entry.empty()) {
+      if (any) report("no entry point, but the graph is not empty");
+    } else if (entry.slot >= end_ || !x_.attached(entry.slot)) {
+      report("entry point is not part of the graph");
+    } else if (x_.storage.node(entry.slot).level != entry.level) {
+      report("entry point has level " + std::to_string(entry.level) + " noted: " + name(entry.slot));
+    }
+  }
+
+  void check_tree() {
+    std::size_t roots = 0;
+    for (Slot slot = 0; slot < end_; ++slot) {
+      if (!x_.attached(slot)) continue;
+      const Slot parent = x_.storage.parent(slot);
+      if (parent == no_slot) {
+        ++roots;
+        continue;
+      }
+      if (!sound(parent, 0)) {
+        report("parent is not part of the graph: " + name(slot));
+        continue;
+      }
+      const auto linked = [this](Slot from, Slot to) {
+        const Links links = x_.storage.links(from, 0);
+        return links.find(to) != links.count;
+      };
+      if (!linked(parent, slot)) report("parent does not link to its child: " + name(slot));
+      if (!linked(slot, parent)) report("child does not link to its parent: " + name(slot));
+    }
+    if (roots > 1) report("the tree has " + std::to_string(roots) + " roots");
+  }
+
+  // What a search can reach: from the entry, along sound links of all levels.
+  void check_reach() {
+    std::vector<bool> reached(end_, false);
+    std::vector<Slot> open;
+    const auto reach = [&](Slot slot) {
+      if (reached[slot]) return;
+      reached[slot] = true;
+      open.push_back(slot);
+    };
+    if (const Entry entry = x_.entry(); !entry.empty() && entry.slot < end_) reach(entry.slot);
+    while (!open.empty()) {
+      const Slot slot = open.back();
+      open.pop_back();
+      const std::uint32_t top = std::min<std::uint32_t>(x_.storage.node(slot).level, max_level);
+      for (std::uint32_t level = 0; level <= top; ++level) {
+        const Links links = x_.storage.links(slot, level);
+        for (std::size_t i = 0; i < links.count; ++i) {
+          const Slot to = links.load(i);
+          if (to != no_slot && sound(to, level)) reach(to);
+        }
+      }
+    }
+    for (Slot slot = 0; slot < end_; ++slot) {
+      if (x_.storage.state(slot) == State::live && !reached[slot]) report("unreachable live node: " + name(slot));
+    }
+  }
+
+  const Index::Impl& x_;
+  const Slot end_;
+  std::vector<std::string> problems_;
+  std::size_t dropped_ = 0;
+};
+
+} // namespace
+
+std::vector<std::string> Index::Impl::check() const {
+  const std::unique_lock alone(gate);
+  return Checker(*this).run();
+}
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,157 @@
+// What an Index is made of. One struct, its verbs in one file each: search.cpp, insert.cpp, remove.cpp,
+// repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp, snapshot_save.cpp, snapshot_load.cpp.
+//
+// Locks, in the order in which they are taken
+//   gate         add and remove share it; repair, compact, relocate, check and save hold it alone
+//   entry_mutex  held while a node above the current top level is linked (one in m^level inserts)
+//   table_mutex  the id table's one writer, and the switches
+//   LinkLocks    one at a time, for one list of links
+// Readers take none of them: they hold an epoch guard (Pin) and load atomics.
+//
+// Switches. To replace, remove or move an item takes more than one store, so a reader can see one without
+// the other. Each such change is numbered: begun, then the stores, then ended, in turn under table_mutex.
+// A reader that finds begun at its end equal to ended at its start has seen no change half done; otherwise
+// it asks the id table about every candidate, which is the one truth, and drops repeated ids.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "common/epoch.h"
+#include "hnsw/distance.h"
+#include "hnsw/id_table.h"
+#include "hnsw/index.h"
+#include "hnsw/kernels.h"
+#include "hnsw/link_locks.h"
+#include "hnsw/scratch.h"
+#include "hnsw/storage.h"
+#include "hnsw/tree.h"
+#include "hnsw/walk.h"
+#include "hnsw/writer_gate.h"
+
+namespace embedcore::hnsw {
+
+// Where walks start: one word, so that level and slot are never seen apart.
+struct Entry {
+  Slot slot = no_slot;
+  std::uint32_t level = 0;
+
+  [[nodiscard]] bool empty() const { return slot == no_slot; }
+  [[nodiscard]] std::uint64_t packed() const { return std::uint64_t{level} << 32 | slot; }
+  static Entry of(std::uint64_t packed) {
+    return {static_cast<Slot>(packed), static_cast<std::uint32_t>(packed >> 32)};
+  }
+};
+
+struct Counters { // since the index was made or loaded
+  std::atomic<std::uint64_t> added{0}, replaced{0}, removed{0}, reconnected{0}, freed{0}, moved{0};
+};
+
+struct Index::Impl {
+  explicit Impl(const Config& configuration) : config(configuration) {}
+  // Reserves memory and chooses kernels; to be called once, before anything else.
+  Status open();
+  ~Impl() { epochs.synchronize(); } // callbacks that still wait use members of this
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  // A reader's hold on everything it can reach. Counts itself per thread, so that a verb which is called
+  // from inside a search (by a filter) knows not to wait for that search.
+  class Pin {
+   public:
+    explicit Pin(const Impl& impl) : guard_(impl.epochs.pin()) { ++depth; }
+    ~Pin() { --depth; }
+    Pin(const Pin&) = delete;
+    Pin& operator=(const Pin&) = delete;
+    static thread_local int depth;
+
+   private:
+    EpochDomain::Guard guard_;
+  };
+
+  // --- reading (search.cpp) ---
+  std::size_t search(const float* query, std::size_t k, std::size_t ef, const IdFilter* filter,
+                     std::int64_t* ids, float* distances, SearchStats* stats) const;
+  void range_search(const float* query, float radius, std::size_t ef, const IdFilter* filter,
+                    std::vector<std::int64_t>& ids, std::vector<float>& distances) const;
+  void scores(const float* query, std::span<const std::int64_t> ids, float* distances) const;
+  // Greedily from the entry down to where the walk of a level starts. Pre-condition: not empty.
+  Candidate approach(const Query& query, Entry from, std::uint32_t level, Scratch& scratch) const;
+  // scratch.found := up to limit visible items of the candidates, sorted, every id once.
+  void resolve(const Query& query, std::uint64_t ended_at_start, std::size_t limit, const IdFilter* filter,
+               std::span<const Candidate> candidates, Scratch& scratch) const;
+  void score_list(const Query& query, std::span<const std::int64_t> listed, std::size_t limit,
+                  Scratch& scratch) const;
+
+  // --- writing (insert.cpp, remove.cpp) ---
+  Status add(std::span<const std::int64_t> ids, const float* vectors, unsigned threads,
+             const std::function<bool(std::size_t)>& keep_going);
+  Status insert(std::int64_t id, const float* vector);
+  void link(Slot slot, Slot replaced);
+  void link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch);
+  void publish(Slot slot);
+  bool remove(std::int64_t id);
+  [[nodiscard]] std::uint8_t level_of(std::int64_t id) const;
+  // Runs stores, which take items from slot to slot, as one numbered switch. Holds table_mutex.
+  template <class Stores>
+  void switch_over(Stores stores) {
+    const std::uint64_t number = begun.fetch_add(1, std::memory_order_acq_rel) + 1;
+    stores(number);
+    ended.store(number, std::memory_order_release);
+  }
+  void bury(Slot slot, std::uint64_t number);
+
+  // --- upkeep (repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp) ---
+  Report repair();
+  Report compact();
+  Report relocate();
+  // All switches up to the returned one ended before any search that is still running began.
+  std::uint64_t horizon();
+  Report repair_up_to(std::uint64_t horizon);
+  void retire(std::vector<Slot> slots, bool trim); // frees them, and the tail, after an epoch
+  void copy_node(Slot old, Slot copy);
+  void switch_place(Slot old, Slot copy);
+  bool reconnect(Slot slot, std::uint32_t level, Scratch& scratch);
+  void replace_entry();
+  [[nodiscard]] bool attached(Slot slot) const { // part of the graph
+    const State state = storage.state(slot);
+    return state == State::live || state == State::tombstone || state == State::pending;
+  }
+  [[nodiscard]] std::vector<std::string> check() const;
+  [[nodiscard]] Stats stats() const;
+  [[nodiscard]] std::size_t memory_bytes() const;
+
+  [[nodiscard]] Entry entry() const { return Entry::of(entry_word.load(std::memory_order_acquire)); }
+  void set_entry(Entry e) { entry_word.store(e.packed(), std::memory_order_release); }
+
+  const Config config;
+  Storage storage;
+  const Kernels* kernels = nullptr;
+  Space space{};
+  mutable EpochDomain epochs;
+  std::unique_ptr<IdTable> table;
+  std::unique_ptr<Tree> tree;
+  mutable ScratchPool scratches;
+  LinkLocks locks;
+  mutable WriterGate gate;
+  std::mutex entry_mutex;
+  mutable std::mutex table_mutex;
+  std::atomic<std::uint64_t> entry_word{Entry{}.packed()};
+  std::atomic<std::uint64_t> begun{0};
+  std::atomic<std::uint64_t> ended{0};
+  std::atomic<std::uint64_t> settled{0}; // largest horizon known
+  std::atomic<std::size_t> live{0};
+  std::atomic<std::size_t> tombstones{0}; // tombstone or detached
+  std::atomic<std::size_t> retired{0};
+  Counters counters;
+
+  mutable std::mutex tag_mutex;
+  Tag tag;
+};
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,129 @@
+// The index as everything above it sees it: ids and vectors in, ids and distances out. Slot numbers
+// never leave this folder, so storage may move, reuse and free slots behind this interface.
+//
+// Thread safety: any number of threads may call any members at once. search, scores, get, contains
+// take no lock; add and remove of different items run in parallel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+
+namespace embedcore::hnsw {
+
+enum class Metric : std::uint8_t { cosine = 0, inner_product = 1, l2 = 2 };
+
+struct Config {
+  std::uint32_t dim = 0; // 1 to 65,535
+  Metric metric = Metric::cosine;
+  std::uint32_t m = 16; // links per node above level 0; twice that on level 0
+  std::uint32_t ef_construction = 200;
+  std::uint64_t seed = 0;   // level of a node = hash(seed, id)
+  std::size_t capacity = 0; // a hint; nothing has to be declared
+};
+
+// Which ids a search may return. Called concurrently, without locks, from the searching thread.
+class IdFilter {
+ public:
+  virtual ~IdFilter() = default;
+  [[nodiscard]] virtual bool allows(std::int64_t id) const = 0;
+  // The allowed ids, ascending and each once, where they are known: a search scores them one by one when
+  // that is cheaper than a walk. Empty: not known.
+  [[nodiscard]] virtual std::span<const std::int64_t> listed() const { return {}; }
+  // Polled once per hop; true ends the search with what it has, e.g. after an error in a callback.
+  [[nodiscard]] virtual bool cancelled() const { return false; }
+};
+
+struct SearchStats {
+  std::uint64_t hops = 0;      // nodes expanded
+  std::uint64_t distances = 0; // distances computed
+};
+
+// Identity of what a snapshot holds, kept in its header.
+struct Tag {
+  std::string fingerprint;     // of the vector space; empty for a stand-alone index
+  std::uint64_t watermark = 0; // every write up to this sequence number is in the file
+};
+
+struct Report {             // of repair, compact, relocate
+  std::size_t examined = 0; // nodes looked at
+  std::size_t changed = 0;  // nodes whose links were rewritten, or that were moved
+  std::size_t freed = 0;    // slots given back for reuse, or to the system
+};
+
+struct Stats {
+  std::size_t live, tombstones, free, retired, slots; // in slots; retired ones wait for readers to leave
+  std::size_t block_bytes, node_bytes, upper_bytes, table_bytes, scratch_bytes, other_bytes; // resident
+  std::vector<std::size_t> levels; // live nodes by top level
+  std::size_t degree_min, degree_max;
+  double degree_mean; // links on level 0 of live nodes
+  std::uint64_t added, replaced, removed, reconnected, freed, moved; // since made or loaded
+};
+
+class Index {
+ public:
+  static Result<std::shared_ptr<Index>> create(const Config& config);
+  static Result<std::shared_ptr<Index>> load(const std::string& path);
+  ~Index();
+  Index(const Index&) = delete;
+  Index& operator=(const Index&) = delete;
+
+  [[nodiscard]] const Config& config() const;
+  [[nodiscard]] Tag tag() const;
+  void set_tag(Tag tag);
+
+  // An id that exists is replaced. vectors: row-major (ids.size(), dim). threads = 0: all cores.
+  // keep_going is polled between items with the number done; false cancels (what was added stays).
+  // Everything is checked before anything changes.
+  Status add(std::span<const std::int64_t> ids, const float* vectors, unsigned threads = 0,
+             const std::function<bool(std::size_t)>& keep_going = {});
+  std::size_t remove(std::span<const std::int64_t> ids); // how many were present
+
+  // Writes up to k live neighbours, nearest first, and returns how many. ef below k is raised to k.
+  // query: dim finite floats (under cosine not all zero; need not be unit length).
+  std::size_t search(const float* query, std::size_t k, std::size_t ef, const IdFilter* filter,
+                     std::int64_t* ids, float* distances, SearchStats* stats = nullptr) const;
+  // Everything within radius that a walk of breadth ef reaches, nearest first.
+  void range_search(const float* query, float radius, std::size_t ef, const IdFilter* filter,
+                    std::vector<std::int64_t>& ids, std::vector<float>& distances) const;
+  // Distances of given ids; NaN where absent.
+  void scores(const float* query, std::span<const std::int64_t> ids, float* distances) const;
+
+  // The vectors as added. NOT_FOUND names the first unknown id; out is then unspecified.
+  Status get(std::span<const std::int64_t> ids, float* out) const;
+  [[nodiscard]] bool contains(std::int64_t id) const;
+  [[nodiscard]] std::vector<std::int64_t> ids() const; // live, ascending
+
+  [[nodiscard]] std::size_t size() const; // live items
+  [[nodiscard]] std::size_t tombstones() const;
+  [[nodiscard]] std::size_t memory_bytes() const;
+
+  // Three verbs, all online: reconnect live nodes around tombstones; repair and free the tombstones'
+  // slots for reuse; move live nodes from the tail into free slots and return the tail's memory.
+  Report repair();
+  Report compact();
+  Report relocate();
+  // All broken invariants, one line each: unreachable live nodes, dangling links, duplicates.
+  // Writers wait meanwhile, searches go on.
+  [[nodiscard]] std::vector<std::string> check() const;
+  // Writers wait meanwhile.
+  [[nodiscard]] Stats stats() const;
+
+  // Writes to a temporary file, syncs, renames, syncs the directory.
+  Status save(const std::string& path) const;
+
+  struct Impl; // the graph and its storage; defined inside this folder
+
+ private:
+  friend struct IndexTestPeer; // defined by tests only, to plant damage
+  explicit Index(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,185 @@
+// Adding and replacing items. An item becomes visible in one step, after everything that leads to it:
+//   1. vector, id and norm into a slot that nobody knows
+//   2. its links to others, on all levels
+//   3. its place in the tree, from which moment it can be reached and never be lost
+//   4. links of others back to it
+//   5. the id table: with it the item is found; an older version of the id becomes a tombstone
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "common/xxhash.h"
+#include "hnsw/impl.h"
+#include "hnsw/parallel.h"
+#include "hnsw/select.h"
+#include "hnsw/validate.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+// Below this many items a thread costs more than it saves.
+constexpr std::size_t items_per_thread = 8;
+
+} // namespace
+
+std::uint8_t Index::Impl::level_of(std::int64_t id) const {
+  const std::uint64_t salted = mix64(config.seed + 0x9E3779B97F4A7C15ull);
+  const std::uint64_t hash = mix64(mix64(static_cast<std::uint64_t>(id)) ^ salted);
+  const double uniform = (static_cast<double>(hash >> 11) + 1.0) * 0x1.0p-53; // in (0, 1]
+  const double level = -std::log(uniform) / std::log(static_cast<double>(config.m));
+  return static_cast<std::uint8_t>(std::min(level, static_cast<double>(max_level)));
+}
+
+Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors, unsigned threads,
+                        const std::function<bool(std::size_t)>& keep_going) {
+  if (ids.empty()) return {};
+  if (Status s = check_ids(ids); !s.ok()) return s;
+  if (Status s = check_vectors(config, vectors, ids.size(), "vector"); !s.ok()) return s;
+  epochs.try_reclaim();
+  if (Status s = storage.prepare(ids.size()); !s.ok()) return s;
+
+  std::atomic<std::size_t> next{0};
+  std::atomic<std::size_t> done{0};
+  std::atomic<bool> stop{false};
+  std::mutex failure_mutex;
+  Status failure;
+  const auto fail = [&](Status status) {
+    const std::lock_guard lock(failure_mutex);
+    if (failure.ok()) failure = std::move(status);
+    stop.store(true, std::memory_order_relaxed);
+  };
+  const unsigned workers = workers_for(threads, ids.size() / items_per_thread);
+  run_workers(workers, [&](unsigned worker) {
+    while (!stop.load(std::memory_order_relaxed)) {
+      const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
+      if (i >= ids.size()) return;
+      {
+        const std::shared_lock share(gate); // item by item, so that upkeep gets its turn
+        if (Status s = insert(ids[i], vectors + i * config.dim); !s.ok()) return fail(std::move(s));
+      }
+      const std::size_t now = done.fetch_add(1, std::memory_order_relaxed) + 1;
+      if (worker == 0 && keep_going && !keep_going(now)) {
+        return fail({Code::cancelled, "add was stopped after " + std::to_string(now) + " of " +
+                                          std::to_string(ids.size()) + " items; those stay"});
+      }
+    }
+  });
+  epochs.try_reclaim();
+  return failure;
+}
+
+Status Index::Impl::insert(std::int64_t id, const float* vector) {
+  if (retired.load(std::memory_order_relaxed) != 0) epochs.try_reclaim();
+  const Slot slot = storage.allocate(level_of(id));
+  if (slot == no_slot) {
+    return {Code::resource_exhausted, "no room for id " + std::to_string(id) + ": compact the index or split it"};
+  }
+  Node& node = storage.node(slot);
+  node.id = id;
+  node.inverse_norm = inverse_norm(vector, config.dim);
+  std::memcpy(storage.vector(slot), vector, config.dim * sizeof(float));
+  {
+    const Pin pin(*this);
+    link(slot, table->find(id));
+  }
+  publish(slot);
+  return {};
+}
+
+void Index::Impl::link(Slot slot, Slot replaced) {
+  const std::uint32_t level = storage.node(slot).level;
+  Entry from = entry();
+  if (from.empty()) {
+    std::uint64_t none = from.packed();
+    if (entry_word.compare_exchange_strong(none, Entry{slot, level}.packed(), std::memory_order_acq_rel)) return;
+    from = Entry::of(none);
+  }
+  // One at a time where a node becomes the new top: two that do not know each other would split the level.
+  std::unique_lock raising(entry_mutex, std::defer_lock);
+  if (level > from.level) {
+    raising.lock();
+    from = entry();
+    if (level <= from.level) raising.unlock();
+  }
+
+  const ScratchPool::Lease lease(scratches, storage.end());
+  Scratch& scratch = *lease;
+  const Query query(space, storage.vector(slot), storage.node(slot).inverse_norm, scratch.query);
+  const std::uint32_t top = std::min(level, from.level);
+  std::vector<Candidate> starts{approach(query, from, top, scratch)};
+  std::vector<Candidate> usable;
+  for (std::uint32_t l = top + 1; l-- > 0;) {
+    scratch.visited.clear();
+    scratch.queue.reset(std::max<std::size_t>(config.ef_construction, config.m));
+    for (const Candidate& c : starts) {
+      scratch.visited.insert(c.slot);
+      scratch.queue.push(c.distance, c.slot);
+    }
+    walk_all(space, query, l, scratch);
+    starts.clear();
+    usable.clear();
+    for (std::size_t i = 0; i < scratch.queue.size(); ++i) {
+      const Candidate c = scratch.queue[i];
+      starts.push_back(c);
+      const State state = storage.state(c.slot);
+      if (c.slot != replaced && (state == State::live || state == State::pending)) usable.push_back(c);
+    }
+    // Tombstones, and the version that this one replaces, only where there is little else.
+    const auto& candidates = usable.size() >= config.m ? usable : starts;
+    select_neighbours(space, *tree, candidates, {config.m}, scratch.pair, scratch.chosen);
+    const Links links = storage.links(slot, l);
+    for (std::size_t i = 0; i < scratch.chosen.size(); ++i) links.store(i, scratch.chosen[i].slot);
+  }
+
+  tree->attach(slot, locks);
+  for (std::uint32_t l = 0; l <= top; ++l) {
+    const Links links = storage.links(slot, l);
+    for (std::size_t i = 0; i < links.count; ++i) {
+      if (const Slot neighbour = links.load(i); neighbour != no_slot) link_back(neighbour, slot, l, scratch);
+    }
+  }
+  if (raising.owns_lock()) set_entry({slot, level});
+}
+
+void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch) {
+  const auto lock = locks.of(from);
+  const Links links = storage.links(from, level);
+  if (links.find(to) != links.count) return;
+  if (const std::size_t empty = links.find(no_slot); empty != links.count) {
+    links.store(empty, to);
+    return;
+  }
+  const Query query(space, storage.vector(from), storage.node(from).inverse_norm, scratch.query);
+  auto& candidates = scratch.found;
+  candidates.clear();
+  candidates.push_back({query.to(to), to});
+  for (std::size_t i = 0; i < links.count; ++i) {
+    const Slot neighbour = links.load(i);
+    candidates.push_back({query.to(neighbour), neighbour});
+  }
+  std::sort(candidates.begin(), candidates.end(), nearer);
+  const Selection selection{links.count, 1.0f, level == 0 ? from : no_slot};
+  select_neighbours(space, *tree, candidates, selection, scratch.pair, scratch.chosen);
+  rewrite(links, scratch.chosen);
+}
+
+void Index::Impl::publish(Slot slot) {
+  const std::lock_guard lock(table_mutex);
+  counters.added.fetch_add(1, std::memory_order_relaxed);
+  if (table->find(storage.node(slot).id) == no_slot) {
+    table->put(slot);
+    storage.set_state(slot, State::live);
+    live.fetch_add(1, std::memory_order_acq_rel);
+    return;
+  }
+  counters.replaced.fetch_add(1, std::memory_order_relaxed);
+  tombstones.fetch_add(1, std::memory_order_acq_rel);
+  switch_over([&](std::uint64_t number) {
+    const Slot old = table->put(slot);
+    storage.set_state(slot, State::live);
+    bury(old, number);
+  });
+}
+
+} // namespace embedcore::hnsw

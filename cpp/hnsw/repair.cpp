@@ -1,0 +1,148 @@
+// Repair: live nodes are reconnected around tombstones, after which no walk passes through one. Searches go
+// on; writers wait.
+//
+// Order, so that every live node stays reachable at every moment:
+//   1. tombstones become detached: for readers nothing changes
+//   2. the entry moves to a live node
+//   3. each node that links to detached ones gets a new list, chosen among what it had and what can be
+//      reached through the detached; links of the tree stay
+//   4. each detached node is taken out of the tree; now nothing leads to it
+// Detached nodes keep their own links: a reader that stands on one walks on.
+//
+// Cost: only touched nodes are rewritten. Reconnecting through dead neighbours and pruning with
+// alpha = 1.2 follows Singh et al., FreshDiskANN, 2021 (arXiv:2105.09613), algorithm 4.
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "hnsw/impl.h"
+#include "hnsw/select.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr float alpha = 1.2f;
+constexpr std::size_t most_detached = 128; // looked through for one list
+
+} // namespace
+
+// A search that began before an item was replaced may know neither its new slot nor, once repair has cut
+// the old one off, that. So repair leaves alone what such a search could still be looking for.
+std::uint64_t Index::Impl::horizon() {
+  const std::uint64_t now = ended.load(std::memory_order_acquire);
+  epochs.retire([this, now] {
+    std::uint64_t known = settled.load(std::memory_order_relaxed);
+    while (known < now && !settled.compare_exchange_weak(known, now, std::memory_order_acq_rel)) {
+    }
+  });
+  // Bounded: a search that hangs in a callback must not hang upkeep too. A thread that is inside a search
+  // itself does not wait at all.
+  const int tries = Pin::depth == 0 ? 2000 : 1;
+  for (int i = 0; i < tries; ++i) {
+    epochs.try_reclaim();
+    if (settled.load(std::memory_order_acquire) >= now) break;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return settled.load(std::memory_order_acquire);
+}
+
+Report Index::Impl::repair() {
+  const std::uint64_t until = horizon();
+  const std::unique_lock alone(gate);
+  return repair_up_to(until);
+}
+
+// Pre-condition: gate held alone. Post-condition: no attached node links to a tombstone of a switch up to
+// until, and the tree holds attached nodes only.
+Report Index::Impl::repair_up_to(std::uint64_t until) {
+  Report report;
+  const Slot end = storage.end();
+  std::vector<Slot> dead;
+  for (Slot slot = 0; slot < end; ++slot) {
+    if (storage.state(slot) != State::tombstone || storage.died(slot) > until) continue;
+    storage.set_state(slot, State::detached);
+    dead.push_back(slot);
+  }
+  if (dead.empty()) return report;
+  if (storage.state(entry().slot) == State::detached) replace_entry();
+
+  const ScratchPool::Lease lease(scratches, end);
+  for (Slot slot = 0; slot < end; ++slot) {
+    if (!attached(slot)) continue;
+    ++report.examined;
+    bool changed = false;
+    for (std::uint32_t level = 0; level <= storage.node(slot).level; ++level) {
+      changed = reconnect(slot, level, *lease) || changed;
+    }
+    report.changed += changed ? 1u : 0u;
+  }
+  for (const Slot slot : dead) tree->contract(slot);
+  counters.reconnected.fetch_add(report.changed, std::memory_order_relaxed);
+  return report;
+}
+
+// To the highest attached node, a live one where there is one; to none when the graph is empty.
+void Index::Impl::replace_entry() {
+  Entry best;
+  bool best_lives = false;
+  const Slot end = storage.end();
+  for (Slot slot = 0; slot < end; ++slot) {
+    if (!attached(slot)) continue;
+    const bool lives = storage.state(slot) == State::live;
+    const std::uint32_t level = storage.node(slot).level;
+    if (best.empty() || (lives && !best_lives) || (lives == best_lives && level > best.level)) {
+      best = {slot, level};
+      best_lives = lives;
+    }
+  }
+  set_entry(best);
+}
+
+// Whether slot linked to detached nodes on this level; if so it does no longer, the tree's links excepted.
+bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
+  const Links links = storage.links(slot, level);
+  const auto stays = [&](Slot to) { return level == 0 && tree->is_protected(slot, to); };
+  const auto gone = [&](Slot to) { return storage.state(to) == State::detached && !stays(to); };
+  bool touched = false;
+  for (std::size_t i = 0; i < links.count && !touched; ++i) {
+    const Slot to = links.load(i);
+    touched = to != no_slot && gone(to);
+  }
+  if (!touched) return false;
+
+  const Query query(space, storage.vector(slot), storage.node(slot).inverse_norm, scratch.query);
+  auto& candidates = scratch.found;
+  auto& through = scratch.fresh; // detached nodes, to be looked through in order
+  candidates.clear();
+  through.clear();
+  scratch.visited.clear();
+  scratch.visited.insert(slot);
+  const auto meet = [&](Slot to, bool own) {
+    if (to == no_slot || !scratch.visited.insert(to)) return;
+    if (attached(to) || (own && stays(to))) candidates.push_back({query.to(to), to});
+    if (storage.state(to) == State::detached) through.push_back(to);
+  };
+  for (std::size_t i = 0; i < links.count; ++i) meet(links.load(i), true);
+  for (std::size_t next = 0; next < std::min(through.size(), most_detached); ++next) {
+    const Links beyond = storage.links(through[next], level);
+    for (std::size_t i = 0; i < beyond.count; ++i) meet(beyond.load(i), false);
+  }
+  if (candidates.size() < links.count / 2 && level <= entry().level) {
+    // Almost everything around is gone: look for neighbours as an insert does.
+    const Candidate start = approach(query, entry(), level, scratch);
+    scratch.queue.reset(config.ef_construction);
+    if (scratch.visited.insert(start.slot)) scratch.queue.push(start.distance, start.slot);
+    walk_all(space, query, level, scratch);
+    for (std::size_t i = 0; i < scratch.queue.size(); ++i) {
+      if (attached(scratch.queue[i].slot)) candidates.push_back(scratch.queue[i]);
+    }
+  }
+  std::sort(candidates.begin(), candidates.end(), nearer);
+  const Selection selection{links.count, alpha, level == 0 ? slot : no_slot};
+  select_neighbours(space, *tree, candidates, selection, scratch.pair, scratch.chosen);
+  rewrite(links, scratch.chosen);
+  return true;
+}
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,63 @@
+// The pool of walk buffers.
+#include "hnsw/scratch.h"
+
+#include <functional>
+#include <thread>
+
+namespace embedcore::hnsw {
+
+namespace {
+
+std::size_t home(std::size_t places) {
+  static thread_local const std::size_t hash = std::hash<std::thread::id>{}(std::this_thread::get_id());
+  return hash % places;
+}
+
+} // namespace
+
+std::size_t Scratch::bytes() const {
+  return sizeof(Scratch) + visited.bytes() + queue.bytes() +
+         (frontier.capacity() + best.capacity() + found.capacity() + chosen.capacity()) * sizeof(Candidate) +
+         (fresh.capacity() + died.capacity()) * sizeof(Slot) +
+         (query.capacity() + pair.capacity()) * sizeof(float);
+}
+
+ScratchPool::~ScratchPool() {
+  for (Place& place : kept_) delete place.scratch.load(std::memory_order_acquire);
+}
+
+ScratchPool::Lease::Lease(ScratchPool& pool, std::size_t slots) : pool_(pool), scratch_(nullptr), bytes_(0) {
+  const std::size_t start = home(places);
+  for (std::size_t i = 0; i < 4 && scratch_ == nullptr; ++i) {
+    auto& place = pool.kept_[(start + i) % places].scratch;
+    if (place.load(std::memory_order_relaxed) == nullptr) continue;
+    scratch_ = place.exchange(nullptr, std::memory_order_acquire);
+  }
+  if (scratch_ == nullptr) {
+    scratch_ = new Scratch;
+  } else {
+    bytes_ = scratch_->bytes();
+  }
+  scratch_->visited.reserve(slots);
+  scratch_->died.clear();
+  scratch_->hops = 0;
+  scratch_->distances = 0;
+}
+
+ScratchPool::Lease::~Lease() {
+  scratch_->visited.clear();
+  const std::size_t now = scratch_->bytes();
+  if (now != bytes_) pool_.bytes_.fetch_add(now - bytes_, std::memory_order_relaxed); // wraps when smaller
+  const std::size_t start = home(places);
+  for (std::size_t i = 0; i < 4; ++i) {
+    Scratch* none = nullptr;
+    auto& place = pool_.kept_[(start + i) % places].scratch;
+    if (place.compare_exchange_strong(none, scratch_, std::memory_order_release, std::memory_order_relaxed)) {
+      return;
+    }
+  }
+  pool_.bytes_.fetch_sub(now, std::memory_order_relaxed);
+  delete scratch_;
+}
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,112 @@
+// The snapshot of an index: format version 1. Little-endian throughout.
+//
+//   offset  bytes  header
+//        0      8  magic "EMBCHNSW"
+//        8      4  format version, 1
+//       12      4  header bytes H, a multiple of 4096 (so that the vectors can be mapped one day)
+//       16      8  bytes of the whole file: a truncated or extended file shows at once
+//       24      4  dim
+//       28      1  metric: 0 cosine, 1 inner product, 2 squared L2
+//       29      1  dtype of the vectors: 0 float32
+//       30      1  codes: 0 none
+//       31      1  zero
+//       32      4  m
+//       36      4  ef_construction
+//       40      8  seed: with it later inserts draw the levels that they would have drawn
+//       48      8  watermark: every write up to this sequence number is in the file
+//       56      8  live items
+//       64      8  slots S
+//       72      8  runs R of upper links
+//       80      4  entry slot, 2^32-1 for none
+//       84      4  entry level
+//       88      4  CRC32C of the vector checksums
+//       92      4  CRC32C of the nodes
+//       96      4  CRC32C of the base links
+//      100      4  CRC32C of the upper links
+//      104      4  fingerprint bytes F, at most 65,535
+//      108      F  fingerprint of the vector space, UTF-8
+//             ...  zeros
+//      H-4      4  CRC32C of the H-4 bytes before
+//
+//   then, without gaps
+//   vectors           S x dim x 4   as added; zeros in slots that hold no node of the graph
+//   vector checksums  4 each        CRC32C of every 64 KiB of the vectors (the last piece may be shorter)
+//   nodes             S x 24        id i64, first upper run u32, parent slot u32, 1 / |vector| f32, state u8
+//                                   (0 free, 2 live, 3 tombstone, 4 detached), level u8, zero u16
+//   base links        S x 2m x 4    slots, 2^32-1 where empty
+//   upper links       R x m x 4     a node of level L owns L runs, levels 1 to L; runs in order of slots
+//
+// Every byte is under one checksum, so that any damage is found. Integrity, not secrecy or authenticity:
+// besides, load refuses any reference that leads out of the file.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "hnsw/storage.h"
+
+namespace embedcore::hnsw::snapshot {
+
+static_assert(std::endian::native == std::endian::little, "sections are written as they lie in memory");
+
+constexpr std::array<char, 8> magic = {'E', 'M', 'B', 'C', 'H', 'N', 'S', 'W'};
+constexpr std::uint32_t version = 1;
+constexpr std::size_t page = 4096;
+constexpr std::size_t vector_chunk = std::size_t{64} << 10;
+constexpr std::size_t most_fingerprint = 65535;
+
+struct Header { // bytes 0 to 107; the fingerprint follows
+  std::array<char, 8> magic;
+  std::uint32_t version;
+  std::uint32_t header_bytes;
+  std::uint64_t file_bytes;
+  std::uint32_t dim;
+  std::uint8_t metric;
+  std::uint8_t dtype;
+  std::uint8_t codes;
+  std::uint8_t zero;
+  std::uint32_t m;
+  std::uint32_t ef_construction;
+  std::uint64_t seed;
+  std::uint64_t watermark;
+  std::uint64_t live;
+  std::uint64_t slots;
+  std::uint64_t runs;
+  std::uint32_t entry_slot;
+  std::uint32_t entry_level;
+  std::uint32_t vector_checksums_crc;
+  std::uint32_t nodes_crc;
+  std::uint32_t base_links_crc;
+  std::uint32_t upper_links_crc;
+  std::uint32_t fingerprint_bytes;
+};
+constexpr std::size_t header_fields = 108;
+static_assert(offsetof(Header, fingerprint_bytes) + 4 == header_fields, "no padding inside the header");
+
+struct NodeRecord {
+  std::int64_t id;
+  std::uint32_t upper;
+  std::uint32_t parent;
+  float inverse_norm;
+  std::uint8_t state;
+  std::uint8_t level;
+  std::uint16_t zero;
+};
+static_assert(sizeof(NodeRecord) == 24, "no padding inside a record");
+
+[[nodiscard]] inline std::size_t header_bytes(std::size_t fingerprint) {
+  return (header_fields + fingerprint + 4 + page - 1) / page * page;
+}
+[[nodiscard]] inline std::uint64_t vector_bytes(const Header& h) { return h.slots * h.dim * sizeof(float); }
+[[nodiscard]] inline std::uint64_t vector_chunks(const Header& h) {
+  return (vector_bytes(h) + vector_chunk - 1) / vector_chunk;
+}
+// Pre-condition: slots, dim, m and runs within the limits of an index, so that nothing overflows.
+[[nodiscard]] inline std::uint64_t file_bytes(const Header& h) {
+  return h.header_bytes + vector_bytes(h) + 4 * vector_chunks(h) + h.slots * sizeof(NodeRecord) +
+         h.slots * 2 * h.m * sizeof(Slot) + h.runs * h.m * sizeof(Slot);
+}
+
+} // namespace embedcore::hnsw::snapshot

@@ -1,0 +1,266 @@
+// Loading: nothing is believed before its checksum and its range were checked. Fails with data_loss and
+// builds no index when anything is wrong.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "common/crc32c.h"
+#include "hnsw/impl.h"
+#include "hnsw/snapshot.h"
+#include "hnsw/validate.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr const char* remedy = "; restore the file from a backup or rebuild the index";
+
+class File {
+ public:
+  explicit File(const std::string& path) : handle_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+  ~File() {
+    if (handle_ >= 0) ::close(handle_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  [[nodiscard]] bool open() const { return handle_ >= 0; }
+  [[nodiscard]] std::optional<std::uint64_t> size() const { // of a regular file
+    struct stat info {};
+    if (::fstat(handle_, &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
+    return static_cast<std::uint64_t>(info.st_size);
+  }
+  [[nodiscard]] bool read(void* to, std::size_t n) {
+    auto* at = static_cast<std::byte*>(to);
+    while (n != 0) {
+      const ssize_t got = ::read(handle_, at, n);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return false;
+      at += got;
+      n -= static_cast<std::size_t>(got);
+    }
+    return true;
+  }
+
+ private:
+  int handle_;
+};
+
+class Loader {
+ public:
+  Loader(const std::string& path, File& file, std::uint64_t size) : path_(path), file_(file), size_(size) {}
+
+  Status header() {
+    std::vector<char> bytes(16);
+    if (size_ < snapshot::page || !file_.read(bytes.data(), bytes.size())) return damaged("is too short");
+    std::memcpy(&header_, bytes.data(), bytes.size());
+    if (header_.magic != snapshot::magic) return damaged("is not a snapshot of an embedcore index");
+    const std::size_t length = header_.header_bytes;
+    if (length % snapshot::page != 0 || length < snapshot::page || length > size_ ||
+        length > snapshot::header_bytes(snapshot::most_fingerprint)) {
+      return damaged("has a damaged header");
+    }
+    bytes.resize(length);
+    if (!file_.read(bytes.data() + 16, length - 16)) return damaged("is too short");
+    std::uint32_t crc = 0;
+    std::memcpy(&crc, bytes.data() + length - sizeof(crc), sizeof(crc));
+    if (crc32c(bytes.data(), length - sizeof(crc)) != crc) return damaged("has a damaged header");
+    if (header_.version != snapshot::version) {
+      return {Code::failed_precondition, path_ + " has format version " + std::to_string(header_.version) +
+                                             "; this build reads version 1: load it with a newer embedcore"};
+    }
+    std::memcpy(&header_, bytes.data(), snapshot::header_fields);
+    if (header_.metric > 2 || header_.dtype != 0 || header_.codes != 0 || header_.slots >= no_slot / 2 ||
+        header_.runs >= no_slot || header_.fingerprint_bytes > most_fingerprint(length)) {
+      return damaged("has a header that no index has");
+    }
+    tag_.fingerprint.assign(bytes.data() + snapshot::header_fields, header_.fingerprint_bytes);
+    tag_.watermark = header_.watermark;
+    config_.dim = header_.dim;
+    config_.metric = static_cast<Metric>(header_.metric);
+    config_.m = header_.m;
+    config_.ef_construction = header_.ef_construction;
+    config_.seed = header_.seed;
+    config_.capacity = header_.slots;
+    if (!check_config(config_).ok()) return damaged("has a header that no index has");
+    if (header_.file_bytes != size_ || snapshot::file_bytes(header_) != size_) {
+      return damaged("has " + std::to_string(size_) + " bytes, its header says " +
+                     std::to_string(header_.file_bytes));
+    }
+    return {};
+  }
+
+  [[nodiscard]] const Config& config() const { return config_; }
+  [[nodiscard]] const Tag& tag() const { return tag_; }
+
+  Status sections(Index::Impl& x) {
+    const auto end = static_cast<Slot>(header_.slots);
+    if (Status s = x.storage.restore(end, static_cast<std::uint32_t>(header_.runs)); !s.ok()) return s;
+    if (Status s = vectors(x.storage); !s.ok()) return s;
+    if (Status s = nodes(x.storage); !s.ok()) return s;
+    if (Status s = links(x.storage); !s.ok()) return s;
+    return wire(x);
+  }
+
+ private:
+  static std::size_t most_fingerprint(std::size_t length) { return length - snapshot::header_fields - 4; }
+
+  [[nodiscard]] Error damaged(const std::string& what) const { return {Code::data_loss, path_ + " " + what + remedy}; }
+
+  Status vectors(Storage& storage) {
+    // Whole rows are copied out of chunks; a row may lie across two.
+    std::vector<std::uint32_t> computed;
+    std::vector<std::byte> chunk(snapshot::vector_chunk);
+    const std::size_t row = header_.dim * sizeof(float);
+    std::uint64_t left = snapshot::vector_bytes(header_);
+    Slot slot = 0;
+    std::size_t filled = 0; // of the row of slot
+    while (left != 0) {
+      const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(left, chunk.size()));
+      if (!file_.read(chunk.data(), n)) return damaged("cannot be read to its end");
+      computed.push_back(crc32c(chunk.data(), n));
+      left -= n;
+      for (std::size_t at = 0; at < n;) {
+        const std::size_t part = std::min(row - filled, n - at);
+        std::memcpy(reinterpret_cast<std::byte*>(storage.vector(slot)) + filled, chunk.data() + at, part);
+        at += part;
+        filled += part;
+        if (filled == row) {
+          filled = 0;
+          ++slot;
+        }
+      }
+    }
+    std::vector<std::uint32_t> stored(computed.size());
+    if (!file_.read(stored.data(), stored.size() * sizeof(std::uint32_t))) return damaged("cannot be read to its end");
+    if (crc32c(stored.data(), stored.size() * sizeof(std::uint32_t)) != header_.vector_checksums_crc) {
+      return damaged("has damaged vector checksums");
+    }
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      if (stored[i] == computed[i]) continue;
+      return damaged("has damaged vectors in chunk " + std::to_string(i) + " of " + std::to_string(stored.size()));
+    }
+    return {};
+  }
+
+  Status nodes(Storage& storage) {
+    std::uint32_t crc = 0;
+    std::uint64_t runs = 0;
+    bool sound = true;
+    for (Slot slot = 0; slot < header_.slots; ++slot) {
+      snapshot::NodeRecord record{};
+      if (!file_.read(&record, sizeof(record))) return damaged("cannot be read to its end");
+      crc = crc32c(&record, sizeof(record), crc);
+      const auto state = static_cast<State>(record.state);
+      const bool in_graph = state == State::live || state == State::tombstone;
+      sound = sound && (in_graph || state == State::free || state == State::detached);
+      sound = sound && record.id >= 0 && record.level <= (in_graph ? max_level : 0);
+      if (!sound) continue; // the checksum decides what to say
+      Node& node = storage.node(slot);
+      node.id = record.id;
+      node.upper = static_cast<std::uint32_t>(runs);
+      node.level = record.level;
+      node.inverse_norm = record.inverse_norm;
+      node.died = 0;
+      storage.set_parent(slot, record.parent);
+      storage.set_state(slot, state);
+      runs += record.level;
+      sound = record.level == 0 || (record.upper == node.upper && runs <= header_.runs);
+    }
+    if (crc != header_.nodes_crc) return damaged("has damaged nodes");
+    return sound && runs == header_.runs ? Status{} : Status(damaged("has nodes that no index has"));
+  }
+
+  Status links(Storage& storage) {
+    std::uint32_t crc = 0;
+    for (Slot slot = 0; slot < header_.slots; ++slot) {
+      if (!read_links(storage.links(slot, 0), crc)) return damaged("cannot be read to its end");
+    }
+    if (crc != header_.base_links_crc) return damaged("has damaged base links");
+    crc = 0;
+    for (Slot slot = 0; slot < header_.slots; ++slot) {
+      for (std::uint32_t level = 1; level <= storage.node(slot).level; ++level) {
+        if (!read_links(storage.links(slot, level), crc)) return damaged("cannot be read to its end");
+      }
+    }
+    return crc == header_.upper_links_crc ? Status{} : Status(damaged("has damaged upper links"));
+  }
+
+  bool read_links(Links links, std::uint32_t& crc) {
+    const std::size_t bytes = links.count * sizeof(Slot);
+    if (!file_.read(links.at, bytes)) return false;
+    crc = crc32c(links.at, bytes, crc);
+    return true;
+  }
+
+  // Fills the id table, the free list and the counts, and refuses what would lead out of the graph.
+  Status wire(Index::Impl& x) {
+    const Error wrong = damaged("has a graph that no index has");
+    const Storage& storage = x.storage;
+    const auto sound = [&](Slot slot, std::uint32_t level) {
+      return slot < header_.slots && x.attached(slot) && storage.node(slot).level >= level;
+    };
+    std::vector<Slot> free;
+    std::size_t tombstones = 0;
+    std::size_t live = 0;
+    for (Slot slot = 0; slot < header_.slots; ++slot) {
+      const State state = storage.state(slot);
+      if (state == State::free) free.push_back(slot);
+      if (state == State::tombstone || state == State::detached) ++tombstones;
+      if (state == State::live) {
+        ++live;
+        if (x.table->put(slot) != no_slot) return wrong;
+      }
+      if (!x.attached(slot)) continue;
+      const Slot parent = storage.parent(slot);
+      if (parent != no_slot && !sound(parent, 0)) return wrong;
+      for (std::uint32_t level = 0; level <= storage.node(slot).level; ++level) {
+        const Links links = storage.links(slot, level);
+        for (std::size_t i = 0; i < links.count; ++i) {
+          if (links.load(i) != no_slot && !sound(links.load(i), level)) return wrong;
+        }
+      }
+    }
+    const Entry entry{header_.entry_slot, header_.entry_level};
+    if (live != header_.live) return wrong;
+    if (entry.empty() ? live != 0 : !sound(entry.slot, 0) || storage.node(entry.slot).level != entry.level) return wrong;
+    x.storage.restore_free(free);
+    x.live.store(live);
+    x.tombstones.store(tombstones);
+    x.set_entry(entry);
+    x.tag = tag_;
+    return {};
+  }
+
+  const std::string& path_;
+  File& file_;
+  const std::uint64_t size_;
+  snapshot::Header header_{};
+  Config config_;
+  Tag tag_;
+};
+
+} // namespace
+
+Result<std::shared_ptr<Index>> Index::load(const std::string& path) {
+  File file(path);
+  if (!file.open()) {
+    const int number = errno;
+    const Code code = number == ENOENT ? Code::not_found : Code::failed_precondition;
+    return Error{code, "cannot open snapshot " + path + ": " + std::strerror(number)};
+  }
+  const auto size = file.size();
+  if (!size) return Error{Code::failed_precondition, path + " is not a regular file; name a snapshot"};
+  Loader loader(path, file, *size);
+  if (Status s = loader.header(); !s.ok()) return s.error();
+  auto impl = std::make_unique<Impl>(loader.config());
+  if (Status s = impl->open(); !s.ok()) return s.error();
+  if (Status s = loader.sections(*impl); !s.ok()) return s.error();
+  return std::shared_ptr<Index>(new Index(std::move(impl)));
+}
+
+} // namespace embedcore::hnsw

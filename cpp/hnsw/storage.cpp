@@ -1,0 +1,167 @@
+// Allocation of slots and of links above level 0.
+#include "hnsw/storage.h"
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr std::size_t cache_line = 64;
+constexpr std::size_t slot_limit = (std::size_t{1} << 31) - 1; // the queue keeps a flag in the top bit
+
+constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
+
+} // namespace
+
+Status Storage::create(const Config& config) {
+  base_links_ = 2 * config.m;
+  upper_links_ = config.m;
+  vector_offset_ = round_up(base_links_ * sizeof(Slot), cache_line);
+  block_bytes_ = vector_offset_ + round_up(config.dim * sizeof(float), cache_line);
+  free_upper_.resize(max_level + 1);
+
+  // Address space costs nothing, but there is not an endless amount: four times what this machine can
+  // hold, and no less than the capacity that was asked for.
+  const std::size_t machine = std::max(4 * physical_memory(), std::size_t{1} << 30);
+  const std::size_t least = std::max<std::size_t>(config.capacity, 1024);
+  if (least > slot_limit) {
+    return {Code::invalid_argument, "capacity is " + std::to_string(config.capacity) +
+                                        "; one index holds at most " + std::to_string(slot_limit)};
+  }
+  const std::size_t wanted = std::clamp(machine / block_bytes_, least, slot_limit);
+  if (Status s = blocks_.reserve(wanted * block_bytes_, least * block_bytes_); !s.ok()) return s;
+  max_slots_ = std::min(blocks_.reserved() / block_bytes_, slot_limit);
+  if (Status s = nodes_.reserve(max_slots_ * sizeof(Node), max_slots_ * sizeof(Node)); !s.ok()) return s;
+  // 1 / (m - 1) runs a node are expected (levels are geometric with ratio 1 / m): room for twice that.
+  const std::size_t runs = 2 * max_slots_ / (config.m - 1) + 1024;
+  const std::size_t run_bytes = upper_links_ * sizeof(Slot);
+  if (Status s = upper_.reserve(runs * run_bytes, runs * run_bytes); !s.ok()) return s;
+  max_runs_ = std::min<std::size_t>(upper_.reserved() / run_bytes, no_slot);
+  block_base_ = blocks_.data();
+  node_base_ = reinterpret_cast<Node*>(nodes_.data());
+  upper_base_ = reinterpret_cast<Slot*>(upper_.data());
+  return {};
+}
+
+Status Storage::prepare(std::size_t n) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t fresh = n - std::min(n, free_.size());
+  const std::size_t needed = end_.load(std::memory_order_relaxed) + fresh;
+  if (needed > max_slots_ || !blocks_.commit(needed * block_bytes_) || !nodes_.commit(needed * sizeof(Node))) {
+    return {Code::resource_exhausted, "no room for " + std::to_string(n) + " more items; at most " +
+                                          std::to_string(max_slots_) +
+                                          " fit here: compact the index, add fewer or split it"};
+  }
+  return {};
+}
+
+Slot Storage::allocate(std::uint8_t level) {
+  const std::lock_guard lock(mutex_);
+  Slot slot = no_slot;
+  bool fresh = false;
+  if (!free_.empty()) {
+    slot = free_.back();
+  } else {
+    slot = end_.load(std::memory_order_relaxed);
+    fresh = true;
+    const std::size_t needed = std::size_t{slot} + 1;
+    if (needed > max_slots_ || !blocks_.commit(needed * block_bytes_) ||
+        !nodes_.commit(needed * sizeof(Node))) {
+      return no_slot;
+    }
+  }
+  if (!allocate_upper(slot, level)) return no_slot;
+  Node& n = node(slot);
+  n.level = level;
+  n.died = 0;
+  set_parent(slot, no_slot);
+  for (std::uint32_t l = 0; l <= level; ++l) {
+    const Links places = links(slot, l);
+    for (std::size_t i = 0; i < places.count; ++i) places.store(i, no_slot);
+  }
+  set_state(slot, State::pending);
+  if (fresh) {
+    end_.store(slot + 1, std::memory_order_release);
+  } else {
+    free_.pop_back();
+  }
+  return slot;
+}
+
+bool Storage::allocate_upper(Slot slot, std::uint8_t level) {
+  if (level == 0) return true;
+  auto& reusable = free_upper_[level];
+  if (!reusable.empty()) {
+    node(slot).upper = reusable.back();
+    reusable.pop_back();
+    return true;
+  }
+  const std::size_t needed = std::size_t{upper_end_} + level;
+  if (needed > max_runs_ || !upper_.commit(needed * upper_links_ * sizeof(Slot))) return false;
+  node(slot).upper = upper_end_;
+  upper_end_ += level;
+  return true;
+}
+
+void Storage::free_locked(Slot slot) {
+  if (const std::uint8_t level = node(slot).level; level != 0) {
+    free_upper_[level].push_back(node(slot).upper);
+  }
+  set_state(slot, State::free);
+}
+
+void Storage::free(std::span<const Slot> slots) {
+  const std::lock_guard lock(mutex_);
+  for (const Slot slot : slots) free_locked(slot);
+  free_.insert(free_.end(), slots.begin(), slots.end());
+  std::sort(free_.begin(), free_.end(), std::greater<>());
+}
+
+void Storage::trim() {
+  const std::lock_guard lock(mutex_);
+  Slot end = end_.load(std::memory_order_relaxed);
+  while (end > 0 && state(end - 1) == State::free) --end;
+  end_.store(end, std::memory_order_release);
+  free_.erase(free_.begin(), std::find_if(free_.begin(), free_.end(), [end](Slot s) { return s < end; }));
+  free_.shrink_to_fit();
+  blocks_.release(end * block_bytes_);
+  nodes_.release(end * sizeof(Node));
+}
+
+std::size_t Storage::free_count() const {
+  const std::lock_guard lock(mutex_);
+  return free_.size();
+}
+
+Slot Storage::lowest_free() const {
+  const std::lock_guard lock(mutex_);
+  return free_.empty() ? no_slot : free_.back();
+}
+
+Status Storage::restore(Slot end, std::uint32_t runs) {
+  const std::lock_guard lock(mutex_);
+  if (end > max_slots_ || runs > max_runs_ || !blocks_.commit(end * block_bytes_) ||
+      !nodes_.commit(end * sizeof(Node)) || !upper_.commit(std::size_t{runs} * upper_links_ * sizeof(Slot))) {
+    return {Code::resource_exhausted, "no memory for the " + std::to_string(end) + " items of this file"};
+  }
+  upper_end_ = runs;
+  end_.store(end, std::memory_order_release);
+  return {};
+}
+
+void Storage::restore_free(std::span<const Slot> slots) {
+  const std::lock_guard lock(mutex_);
+  free_.assign(slots.rbegin(), slots.rend());
+}
+
+Storage::Resident Storage::resident() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t lists = free_.capacity() * sizeof(Slot);
+  for (const auto& runs : free_upper_) lists += sizeof(runs) + runs.capacity() * sizeof(std::uint32_t);
+  return {blocks_.resident(), nodes_.resident(), upper_.resident(), lists};
+}
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,152 @@
+// Where nodes live: a slot number leads to its vector, its links on every level and what is known of it.
+// Callers of the index never see slot numbers, so slots may be reused and nodes moved.
+//
+// Three arenas, none of which ever moves:
+//   blocks_  one block per slot, 64-byte aligned: 2m level-0 links (u32), padding, then the vector
+//   nodes_   one 32-byte Node per slot
+//   upper_   links of the levels above 0, m per level, in runs of as many levels as the node has
+//
+// Who may write what
+//   a block and Node  the thread that allocated the slot, before the first link to it is stored (release);
+//                     from then on only links, state, died and parent change, all of them atomic
+//   links             one writer at a time per node (its spin lock in LinkLocks, or all writers excluded)
+//   readers           load links with acquire and take no lock; whatever they reach was complete before
+// A slot is handed out again only after an epoch in which no reader can still hold it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "common/status.h"
+#include "hnsw/arena.h"
+#include "hnsw/index.h"
+
+namespace embedcore::hnsw {
+
+using Slot = std::uint32_t;
+constexpr Slot no_slot = std::numeric_limits<Slot>::max(); // also the EMPTY sentinel of a link
+constexpr std::uint8_t max_level = 15;
+
+// free -> pending (being linked, not yet visible) -> live -> tombstone (never returned, still walked
+// through) -> detached (repaired around: no live node links to it) -> retired (waiting for its epoch) ->
+// free. relocate takes an emptied slot to retired directly: its node lives on elsewhere.
+enum class State : std::uint8_t { free = 0, pending, live, tombstone, detached, retired };
+
+struct Node {
+  std::int64_t id;
+  std::uint64_t died;    // number of the switch that made it a tombstone (see Switches)
+  std::uint32_t upper;   // its first run of links in upper_; undefined at level 0
+  Slot parent;           // whose protected link leads here (see tree.h); no_slot for the root
+  float inverse_norm;    // 1 / |vector|
+  State state;
+  std::uint8_t level;
+};
+static_assert(sizeof(Node) == 32, "two nodes a cache line");
+static_assert(std::atomic_ref<Slot>::is_always_lock_free && std::atomic_ref<State>::is_always_lock_free);
+
+// The link slots of one node on one level; no_slot marks an empty one, and holes may be anywhere.
+struct Links {
+  Slot* at;
+  std::uint32_t count;
+
+  [[nodiscard]] Slot load(std::size_t i) const {
+    return std::atomic_ref<Slot>(at[i]).load(std::memory_order_acquire);
+  }
+  void store(std::size_t i, Slot slot) const {
+    std::atomic_ref<Slot>(at[i]).store(slot, std::memory_order_release);
+  }
+  // Position of slot (or of an empty place for no_slot), or count.
+  [[nodiscard]] std::size_t find(Slot slot) const {
+    std::size_t i = 0;
+    while (i < count && load(i) != slot) ++i;
+    return i;
+  }
+};
+
+class Storage {
+ public:
+  Status create(const Config& config);
+
+  [[nodiscard]] Node& node(Slot slot) const { return node_base_[slot]; }
+  [[nodiscard]] float* vector(Slot slot) const {
+    return reinterpret_cast<float*>(block_base_ + slot * block_bytes_ + vector_offset_);
+  }
+  [[nodiscard]] Links links(Slot slot, std::uint32_t level) const {
+    if (level == 0) return {reinterpret_cast<Slot*>(block_base_ + slot * block_bytes_), base_links_};
+    const std::size_t run = std::size_t{node(slot).upper} + (level - 1);
+    return {upper_base_ + run * upper_links_, upper_links_};
+  }
+  [[nodiscard]] State state(Slot slot) const {
+    return std::atomic_ref<State>(node(slot).state).load(std::memory_order_acquire);
+  }
+  void set_state(Slot slot, State state) {
+    std::atomic_ref<State>(node(slot).state).store(state, std::memory_order_release);
+  }
+  [[nodiscard]] Slot parent(Slot slot) const {
+    return std::atomic_ref<Slot>(node(slot).parent).load(std::memory_order_acquire);
+  }
+  void set_parent(Slot slot, Slot parent) {
+    std::atomic_ref<Slot>(node(slot).parent).store(parent, std::memory_order_release);
+  }
+  [[nodiscard]] std::uint64_t died(Slot slot) const {
+    return std::atomic_ref<std::uint64_t>(node(slot).died).load(std::memory_order_acquire);
+  }
+  void set_died(Slot slot, std::uint64_t number) {
+    std::atomic_ref<std::uint64_t>(node(slot).died).store(number, std::memory_order_release);
+  }
+
+  // All slots ever handed out and not returned at the tail lie below end().
+  [[nodiscard]] Slot end() const { return end_.load(std::memory_order_acquire); }
+
+  // Makes sure that n more nodes fit, without using memory yet.
+  Status prepare(std::size_t n);
+  // A pending node with empty links, or no_slot when the range is exhausted. The caller fills id,
+  // inverse_norm and the vector. Thread-safe; a freed slot is taken before a new one, lowest first.
+  [[nodiscard]] Slot allocate(std::uint8_t level);
+  // Slots, and their upper links, for reuse. Pre-condition: no reader can reach them. Thread-safe.
+  void free(std::span<const Slot> slots);
+  // Lowers end() over free slots at the tail and gives the memory behind it back. Thread-safe.
+  void trim();
+  [[nodiscard]] std::size_t free_count() const;
+  [[nodiscard]] Slot lowest_free() const; // the slot that allocate takes next; no_slot: a new one
+  // For load: slots [0, end) exist, in the states that the caller writes; upper runs [0, runs) are used.
+  Status restore(Slot end, std::uint32_t runs);
+  void restore_free(std::span<const Slot> slots);
+  [[nodiscard]] std::uint32_t upper_end() const { return upper_end_; }
+
+  struct Resident {
+    std::size_t blocks, nodes, upper, lists; // bytes
+  };
+  [[nodiscard]] Resident resident() const;
+  [[nodiscard]] std::size_t block_bytes() const { return block_bytes_; }
+
+ private:
+  [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
+  void free_locked(Slot slot);
+
+  std::byte* block_base_ = nullptr; // copies of the arenas' bases: one load less on the search path
+  Node* node_base_ = nullptr;
+  Slot* upper_base_ = nullptr;
+  std::size_t block_bytes_ = 0;
+  std::size_t vector_offset_ = 0;
+  std::uint32_t base_links_ = 0;
+  std::uint32_t upper_links_ = 0;
+  std::size_t max_slots_ = 0;
+  std::size_t max_runs_ = 0;
+  std::atomic<Slot> end_{0};
+
+  mutable std::mutex mutex_; // guards what follows, and commits of the arenas
+  std::vector<Slot> free_;   // descending, so that the lowest is taken first from the back
+  std::uint32_t upper_end_ = 0;
+  std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs
+  Arena blocks_;
+  Arena nodes_;
+  Arena upper_;
+};
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,118 @@
+"""What a platform can do, whether it runs in this process or behind a server.
+
+``Platform.open`` returns something with these methods; the command line, the server and the tests use
+nothing else. Every method may be called from any thread. Errors are those of :mod:`embedcore.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from embedcore.migration_types import MigrationEvent, MigrationStatus, Plan
+from embedcore.types import (
+    Consumer,
+    Fingerprint,
+    Generation,
+    Item,
+    ModelSpec,
+    SearchAnswer,
+    SearchRequest,
+    StoredItem,
+    Vectors,
+    WriteReceipt,
+)
+
+if TYPE_CHECKING:  # clients import this module, and need no store for it
+    from embedcore.evaluation.golden import GoldenSet
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStatus:
+    """A generation with what its indexes hold now."""
+
+    generation: Generation
+    items: int  # live items in the indexes; 0 when retired
+    applied: Mapping[int, int]  # shard -> sequence
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformStatus:
+    ready: bool
+    live_items: int
+    repair_queue: int
+    simulated: bool
+    now: float
+    time_scale: float
+    version: str
+    details: Mapping[str, Any]  # memory, lags, counters per consumer
+
+
+class PlatformApi(Protocol):
+    def close(self) -> None: ...
+
+    # Items.
+    def upsert(self, items: Sequence[Item]) -> WriteReceipt:
+        """All or none. Encodes content for every live generation; a generation whose vector cannot be
+        made gets a durable repair entry in the same transaction."""
+
+    def delete(self, ids: Sequence[str], namespace: str = "") -> WriteReceipt: ...
+    def get_item(self, item_id: str, namespace: str = "") -> StoredItem:
+        """NotFound when unknown or deleted."""
+
+    # Queries.
+    def search(self, request: SearchRequest) -> SearchAnswer: ...
+    def search_batch(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]: ...
+    def embed(self, model: str, texts: Sequence[str]) -> tuple[Fingerprint, Vectors]: ...
+
+    # Registries.
+    def consumers(self) -> list[Consumer]: ...
+    def set_consumer(self, consumer: Consumer) -> Consumer:
+        """Adds or replaces; takes effect for the next query."""
+
+    def models(self) -> list[ModelSpec]: ...
+    def register_model(self, spec: ModelSpec) -> ModelSpec: ...
+    def generations(self) -> list[GenerationStatus]: ...
+    def create_generation(self, model: str) -> Generation:
+        """The first generation of an empty platform; later ones come from migrations."""
+
+    def status(self) -> PlatformStatus: ...
+
+    # Migrations. An empty id means the latest.
+    def start_migration(
+        self, target_model: str, plan: Plan | None = None, *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus:
+        """Runs the pre-flight, then attaches the target. GateNotMet with evidence when it refuses."""
+
+    def migration(self, migration_id: str = "") -> MigrationStatus: ...
+    def migrations(self) -> list[MigrationStatus]: ...
+    def migration_events(self, migration_id: str = "", after: int = 0) -> list[MigrationEvent]: ...
+    def watch_migration(self, migration_id: str = "") -> Iterator[MigrationStatus]:
+        """A status at once and at every change, at least every two seconds; ends when it has finished."""
+
+    def set_weight(
+        self, migration_id: str, consumer: str, weight: float, *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus: ...
+    def pause_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus: ...
+    def resume_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus: ...
+    def revert_consumer(
+        self, migration_id: str, consumer: str, *, who: str, why: str = ""
+    ) -> MigrationStatus: ...
+    def cutover(
+        self, migration_id: str = "", *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus: ...
+    def rollback(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus: ...
+    def abort_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus: ...
+    def decommission(
+        self, migration_id: str = "", *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus: ...
+
+    # Evaluation and engagement. Documents are plain JSON-serialisable dicts.
+    def import_golden_set(self, golden: GoldenSet) -> dict[str, Any]: ...
+    def evaluate(self, consumer: str, generation: int = 0) -> dict[str, Any]: ...
+    def compare(self, consumer: str, source: int, target: int) -> dict[str, Any]: ...
+    def report_engagement(
+        self, consumer: str, arm: str, totals: Mapping[str, float], *, simulated: bool, migration_id: str = ""
+    ) -> None: ...
+    def compare_engagement(self, consumer: str, migration_id: str = "") -> dict[str, Any]: ...

@@ -1,0 +1,138 @@
+"""``embedcore serve``: one process owns a data directory and answers over gRPC until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedcore.cli.context import Session, command
+from embedcore.cli.models import builtin
+from embedcore.errors import FailedPrecondition, InvalidArgument
+
+if TYPE_CHECKING:
+    from embedcore.platform import Platform
+
+_DRAIN_SECONDS = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "serve", reaches=("data", "token_file"))(serve)
+
+
+def serve(
+    session: Session,
+    listen: Annotated[
+        str, typer.Option("--listen", help="HOST:PORT of unary calls; port 0: any free one.")
+    ] = "127.0.0.1:7600",
+    stream_listen: Annotated[
+        str | None, typer.Option("--stream-listen", help="HOST:PORT of streams.  [default: the next port]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Of the first generation, where there is none yet.")
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Create the data directory marked as simulated.")
+    ] = False,
+    time_scale: Annotated[
+        float,
+        typer.Option("--time-scale", min=0, help="Seconds per second; needs a simulated data directory."),
+    ] = 1.0,
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", min=1, help="A power of two, fixed when the directory is created."),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM private key.")] = None,
+    callable_targets: Annotated[
+        bool, typer.Option("--callable-targets", help="Clients may register Python functions as models.")
+    ] = False,
+) -> None:
+    """Serve a data directory until SIGTERM or Ctrl-C, then drain, save snapshots and end with 0."""
+    from embedcore.platform import Platform
+    from embedcore.server import Server, ServerConfig
+
+    if time_scale <= 0:
+        raise InvalidArgument(f"--time-scale must be above 0, got {time_scale:g}")
+    config = ServerConfig(
+        listen=listen,
+        stream_listen=stream_listen or "",
+        tls_certificate=tls_cert or "",
+        tls_key=tls_key or "",
+        token_file=session.token_file or "",
+        callable_targets=callable_targets,
+    )
+    spec = None if model is None else builtin(model)
+    # Signals are caught before anything is opened, so that a start can be interrupted cleanly too.
+    with _stop_signals() as stop, session.out.progress("loading", None):
+        platform = Platform.open(
+            session.data_dir,
+            simulated=True if simulated else None,
+            time_scale=time_scale,
+            shards=shards,
+        )
+        if not isinstance(platform, Platform):
+            platform.close()
+            raise FailedPrecondition(
+                f"data directory {session.data_dir} is already served by another process; stop it first"
+            )
+        with platform:
+            if spec is not None and not platform.generations():
+                platform.register_model(spec)
+                platform.create_generation(spec.name)
+            server = Server(platform, config)
+            server.start()
+            platform.publish_address(server.address, server.stream_address)
+            _announce(session, platform, server.address, server.stream_address)
+            stop.wait()
+            session.out.note("draining: no new calls; those in flight may finish")
+            server.stop(_DRAIN_SECONDS)
+
+
+def _announce(session: Session, platform: Platform, address: str, stream_address: str) -> None:
+    generations = [g for g in platform.generations() if g.generation.live]
+    status = platform.status()
+    ready = {
+        "address": address,
+        "stream_address": stream_address,
+        "data": str(session.data_dir),
+        "generations": {g.generation.number: g.generation.model for g in generations},
+        "items": status.live_items,
+        "simulated": status.simulated,
+        "time_scale": status.time_scale,
+    }
+    if session.out.as_json:
+        session.out.document(ready, lines=True)
+        return
+    built = ", ".join(f"generation {g.generation.number} {g.generation.model}" for g in generations)
+    scale = f", time x {status.time_scale:g} (simulated)" if status.simulated else ""
+    line = (
+        f"ready on {address} (streams {stream_address}), data {session.data_dir}, {status.live_items} items,"
+        f" {built or 'no generation yet: restart with --model NAME'}{scale}"
+    )
+    print(line, flush=True)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Set by SIGTERM or SIGINT; a second signal kills at once, as the default handlers do."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,78 @@
+"""Time, injected: nothing in embedcore reads the system clock except through a :class:`Clock`.
+
+A 7-day migration runs in a test in a second (:class:`ManualClock`) and in a demo in minutes
+(:class:`ScaledClock`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds, as floats. All methods may be called from any thread."""
+
+    @property
+    def scale(self) -> float:
+        """Seconds of this clock per second of the machine's clock; 1 for real time."""
+
+    def now(self) -> float:
+        """Wall time in seconds since the Unix epoch, in this clock's time."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Waits until the event is set or this clock has moved on by ``seconds``; True when set."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    scale = 1.0
+
+    def now(self) -> float:
+        return time.time()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(max(0.0, seconds))
+
+
+class ScaledClock:
+    """A clock that runs ``scale`` times as fast as the machine's, from a stated origin.
+
+    ``origin`` is the machine time at which this clock read ``base``; the same three numbers give the same
+    reading in every process and after every restart.
+    """
+
+    def __init__(self, scale: float, *, origin: float, base: float) -> None:
+        if not scale > 0:
+            raise ValueError(f"time scale must be positive, got {scale}")
+        self.scale = float(scale)
+        self._origin = origin
+        self._base = base
+
+    def now(self) -> float:
+        return self._base + (time.time() - self._origin) * self.scale
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(max(0.0, seconds) / self.scale)
+
+
+class ManualClock:
+    """A clock that moves only when told to, for tests."""
+
+    scale = 1.0
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock; negative values move it back, as an operator's correction would."""
+        self._now += seconds
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self._now += max(0.0, seconds)
+        return event.is_set()

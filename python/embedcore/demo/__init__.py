@@ -1,0 +1,1 @@
+"""``embedcore demo``: a whole migration on real processes, told at the end by a table and a report."""

@@ -1,0 +1,150 @@
+"""Follows the demo's migration to its end: samples for the report, and the acts that wait for a moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from embedcore.client import Client
+from embedcore.demo.acts import Canary, revert_and_back
+from embedcore.demo.processes import ServerProcess, TrafficProcess
+from embedcore.demo.summary import Sample, sample_of
+from embedcore.demo.workload import Workload
+from embedcore.errors import EmbedcoreError, FailedPrecondition, NotFound
+from embedcore.migration_types import DAY, MigrationStatus, Phase
+
+# The kill comes when this much of the corpus is backfilled.
+_KILL_AT = 0.25
+# A migration that has not ended by then (days of the platform since its first dual write) never will.
+_LAST_DAY = 9.5
+_TICK_S = 0.2
+_STUCK = frozenset({Phase.HALTED, Phase.DEFERRED, Phase.ROLLED_BACK})
+
+
+@dataclass
+class Watch:
+    """The newest status, and a sample of each, from one WatchMigration stream that outlives a restart."""
+
+    client: Client
+    samples: list[Sample] = field(default_factory=list)
+    status: MigrationStatus | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                for status in self.client.watch_migration():
+                    self.status = status
+                    self.samples.append(sample_of(status, time.time()))
+                    if stop.is_set() or status.migration.finished:
+                        break
+            except NotFound:
+                pass  # not started yet
+            except EmbedcoreError:
+                pass  # the server was killed; the stream is opened again
+            if self.status is not None and self.status.migration.finished:
+                return
+            stop.wait(_TICK_S)
+
+
+@dataclass
+class Acts:
+    """What happens at its moment, each once, in threads of their own; errors are kept, not raised."""
+
+    client: Client
+    server: ServerProcess
+    canary: Canary
+    workload: Workload
+    kill: bool
+    say: Callable[[str], None]
+    revert: dict[str, float] | None = None
+    errors: list[str] = field(default_factory=list)
+    _done: set[str] = field(default_factory=set)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _serial: threading.Lock = field(default_factory=threading.Lock)
+
+    def due(self, status: MigrationStatus) -> None:
+        """Starts what this status is the moment for."""
+        migration = status.migration
+        filling = migration.phase in (Phase.BACKFILL, Phase.BLENDED)
+        if self.kill and filling and _KILL_AT <= status.coverage < 0.95 and self._first("kill"):
+            self._kill()
+        blended = [n for n, p in sorted(migration.consumers.items()) if 0 < p.weight < 1]
+        if blended and migration.phase is Phase.BLENDED and self._first("revert"):
+            name = "search" if "search" in blended else blended[0]
+            weight = migration.consumers[name].weight
+            self._start("revert", lambda: self._revert(name, weight))
+        for name, progress in migration.consumers.items():
+            if progress.canary_since is not None and self._first(f"canary {name}"):
+                self._start(f"canary of {name}", lambda name=name: self.canary.report(name))  # type: ignore[misc]
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _first(self, name: str) -> bool:
+        if name in self._done:
+            return False
+        self._done.add(name)
+        return True
+
+    def _start(self, what: str, act: Callable[[], None]) -> None:
+        def run() -> None:
+            with self._serial:  # one at a time: they share the machine with the traffic that is measured
+                try:
+                    act()
+                except EmbedcoreError as error:
+                    self.errors.append(f"{what}: {error.message}")
+                    self.say(f"{what} failed: {error.message}")
+                else:
+                    self.say(f"{what}: done")
+
+        thread = threading.Thread(target=run, name=what)
+        self._threads.append(thread)
+        thread.start()
+
+    def _kill(self) -> None:
+        self.say("killing the server with -9")
+        outage = self.server.kill_and_restart()
+        self.say(f"the server is back after {outage.ended - outage.began:.1f} s")
+
+    def _revert(self, name: str, weight: float) -> None:
+        self.revert = revert_and_back(self.client, name, self.workload.golden[name].queries[0], weight)
+        self.say(
+            f"{name} was put back on the source in {self.revert['effective_ms']:.0f} ms, and forward again"
+        )
+
+
+def follow(
+    watch: Watch, acts: Acts, traffic: TrafficProcess, show: Callable[[MigrationStatus], None]
+) -> None:
+    """Returns when the migration has ended. FailedPrecondition when it cannot: it is stuck, out of time, or
+    the traffic died. A server that was killed from outside is started again, like one killed by plan."""
+    shown: MigrationStatus | None = None
+    while True:
+        status = watch.status
+        if status is not None and status is not shown:
+            shown = status
+            show(status)
+            acts.due(status)
+            if status.migration.finished:
+                acts.join()
+                return
+            _check_progress(status)
+        if not traffic.alive:
+            raise FailedPrecondition("the traffic process ended by itself; see traffic.log")
+        if not acts.server.alive:
+            acts.say("the server was killed from outside; starting it again")
+            acts.server.restart()
+        time.sleep(_TICK_S)
+
+
+def _check_progress(status: MigrationStatus) -> None:
+    migration = status.migration
+    blockers = "; ".join(status.cutover_blockers) or "nothing was reported as missing"
+    if migration.phase in _STUCK:
+        raise FailedPrecondition(f"the migration went to {migration.phase.value}: {blockers}")
+    began = migration.dual_write_at
+    if began is not None and status.now - began > _LAST_DAY * DAY:
+        raise FailedPrecondition(f"the migration did not end within {_LAST_DAY:g} days: {blockers}")

@@ -1,0 +1,182 @@
+"""Paired comparison of two ratio metrics: bootstrap interval, sign-flip test, minimum detectable effect.
+
+Queries are the sampling unit. The draws are scipy's bootstrap over queries; bounds are their BCa quantiles
+(Efron, JASA 1987) with the acceleration from the linearised influence of each query: where losses are rarer
+and larger than gains, plain percentiles pass a loss of exactly the margin more often than 5%. The p-value
+is a two-sided randomisation test that exchanges the two models' values within a query (Smucker, Allan &
+Carterette, CIKM 2007).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from embedcore.evaluation.interface import Floats
+from embedcore.evaluation.metrics import PerQuery
+
+RESAMPLES = 2_000
+CONFIDENCE = 0.95
+POWER = 0.80
+MIN_QUERIES = 30  # below it neither interval nor variance means much
+_BATCH = 200  # resamples held in memory at once
+_NAN = float("nan")
+# Stands for nan inside scipy, which warns of it; no difference of two shares is this large.
+_UNDEFINED = 10.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Target minus source, in the metric's unit (0.01 = 1 pp). nan where it cannot be computed."""
+
+    difference: float
+    lower: float  # two-sided 95% interval
+    upper: float
+    one_sided_lower: float  # one-sided 95% bounds
+    one_sided_upper: float
+    p_value: float  # two-sided
+    n: int  # paired queries
+    mde: float  # true difference that n queries detect: two-sided 95% confidence, 80% power
+    resamples: int
+    seed: int
+
+    def size_for(self, effect: float) -> int | None:
+        """How many queries would detect ``effect``; None when the variance is unknown."""
+        if not math.isfinite(self.mde) or effect <= 0:
+            return None
+        return max(MIN_QUERIES, math.ceil(self.n * (self.mde / effect) ** 2))
+
+    def to_document(self) -> dict[str, Any]:
+        return {name: finite(value) for name, value in asdict(self).items()}
+
+
+def finite(value: Any) -> Any:
+    """None in place of a float that JSON cannot carry."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def compare_paired(
+    source: PerQuery, target: PerQuery, *, seed: int, resamples: int = RESAMPLES
+) -> Comparison:
+    """Compares two metrics over the same queries, row by row. Deterministic in ``seed``.
+
+    With no query, or a metric without weight on either side, everything is nan: no evidence.
+    """
+    n = len(source)
+    if n != len(target):
+        raise ValueError(f"paired comparison needs the same queries, got {n} and {len(target)}")
+    difference = target.value - source.value
+    if n < 2 or not math.isfinite(difference):
+        return Comparison(_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, n, _NAN, resamples, seed)
+    bootstrap_seed, flip_seed = np.random.SeedSequence(seed).spawn(2)
+    drawn = _bootstrap(source, target, resamples, np.random.default_rng(bootstrap_seed))
+    influence = linearised(target) - linearised(source)
+    tail = 1 - CONFIDENCE
+    levels = _bca_levels(drawn, difference, influence, [tail / 2, tail, 1 - tail, 1 - tail / 2])
+    lower, low, high, upper = np.quantile(drawn, levels)
+    return Comparison(
+        difference=difference,
+        lower=float(lower),
+        upper=float(upper),
+        one_sided_lower=float(low),
+        one_sided_upper=float(high),
+        p_value=_sign_flip(source, target, resamples, np.random.default_rng(flip_seed)),
+        n=n,
+        mde=minimum_detectable_effect(standard_error(source, target)),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _bootstrap(source: PerQuery, target: PerQuery, resamples: int, rng: np.random.Generator) -> Floats:
+    """(resamples,) differences of the two ratios over queries drawn with replacement."""
+    equal_weight = bool(np.all(source.den == 1) and np.all(target.den == 1))
+    gain = target.num - source.num
+
+    def statistic(drawn: Any, axis: int = -1) -> Any:
+        if equal_weight:
+            return gain[drawn].mean(axis=axis)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            after = target.num[drawn].sum(axis=axis) / target.den[drawn].sum(axis=axis)
+            before = source.num[drawn].sum(axis=axis) / source.den[drawn].sum(axis=axis)
+        return np.nan_to_num(after - before, nan=_UNDEFINED)
+
+    # Row numbers are drawn, not values: both models' values of a query always travel together.
+    result = stats.bootstrap(
+        (np.arange(len(source)),),
+        statistic,
+        n_resamples=resamples,
+        batch=_BATCH,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",  # scipy's own BCa would jackknife n x n values; the draws are the same
+        rng=rng,
+    )
+    drawn = np.array(result.bootstrap_distribution, dtype=np.float64)
+    drawn[drawn == _UNDEFINED] = _NAN
+    return drawn
+
+
+def _bca_levels(drawn: Floats, observed: float, influence: Floats, levels: list[float]) -> Floats:
+    """At which quantiles of the draws the bounds of these levels lie: bias and skewness corrected."""
+    # Draws equal to the observed value count half: metrics are discrete.
+    below = 0.5 * float(np.mean(drawn < observed - 1e-12) + np.mean(drawn <= observed + 1e-12))
+    bias = stats.norm.ppf(min(max(below, 0.5 / len(drawn)), 1 - 0.5 / len(drawn)))
+    spread = float(np.sum(influence**2))
+    acceleration = float(np.sum(influence**3)) / (6 * spread**1.5) if spread > 0 else 0.0
+    shifted = bias + stats.norm.ppf(levels)
+    adjusted: Floats = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+    return adjusted
+
+
+def _sign_flip(source: PerQuery, target: PerQuery, resamples: int, rng: np.random.Generator) -> float:
+    """Two-sided p-value, never below 1 / (resamples + 1)."""
+    values = np.stack([source.num, source.den, target.num, target.den], axis=1)
+    swap = np.stack(
+        [target.num - source.num, target.den - source.den, source.num - target.num, source.den - target.den],
+        axis=1,
+    )
+    total = values.sum(axis=0)
+    observed = abs(total[2] / total[3] - total[0] / total[1])
+    extreme = 0
+    for start in range(0, resamples, _BATCH):
+        count = min(_BATCH, resamples - start)
+        flips = rng.integers(0, 2, size=(count, len(source)), dtype=np.int8).astype(np.float64)
+        sums = total + flips @ swap
+        with np.errstate(invalid="ignore", divide="ignore"):
+            flipped = np.abs(sums[:, 2] / sums[:, 3] - sums[:, 0] / sums[:, 1])
+        # nan (no weight left on a side) counts as extreme: it must not make a result look significant.
+        extreme += int(np.sum(~(flipped < observed - 1e-12)))
+    return (extreme + 1) / (resamples + 1)
+
+
+def linearised(values: PerQuery) -> Floats:
+    """(n,) influence of each query on the ratio (delta method); its mean is 0."""
+    influence: Floats = (values.num - values.value * values.den) / values.den.mean()
+    return influence
+
+
+def standard_error(source: PerQuery, target: PerQuery) -> float:
+    """Of the paired difference, by linearisation; nan below two queries."""
+    if len(source) < 2:
+        return _NAN
+    influence = linearised(target) - linearised(source)
+    return float(np.std(influence, ddof=1) / math.sqrt(len(influence)))
+
+
+def minimum_detectable_effect(error: float) -> float:
+    """The true difference seen as significant (two-sided 95%) in 80% of repetitions."""
+    return float((stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)) * error)
+
+
+def interval(values: PerQuery) -> tuple[float, float]:
+    """95% interval of one metric by linearisation, cut to [0, 1]; nan below two queries."""
+    if len(values) < 2 or not math.isfinite(values.value):
+        return _NAN, _NAN
+    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2) * np.std(linearised(values), ddof=1))
+    half /= math.sqrt(len(values))
+    return max(0.0, values.value - half), min(1.0, values.value + half)

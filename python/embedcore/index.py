@@ -1,0 +1,429 @@
+"""The index: ids and vectors in, ids and distances out. The typed face of the native HNSW graph.
+
+Any number of threads may call anything here at once; calls that work release the GIL. ValueErrors are
+:class:`embedcore.errors.InvalidArgument`, KeyErrors :class:`embedcore.errors.NotFound`, and both are raised
+before anything has changed.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedcore import _native
+from embedcore._native import IdSet
+from embedcore.errors import InvalidArgument
+
+__all__ = ["IdSet", "Index", "Report", "SearchResult", "build_info", "exact_search"]
+
+Metric = Literal["cosine", "ip", "l2"]
+Filter = NDArray[np.int64] | IdSet | Callable[[int], bool]
+
+_METRICS: Final = ("cosine", "ip", "l2")  # in the order of the native enumeration
+_FAST_EF_CONSTRUCTION: Final = 80
+_U32_MAX: Final = 2**32 - 1
+_U64_MAX: Final = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchResult:
+    """What a search returns: (q, k) arrays, or (k,) for a single query of shape (dim,).
+
+    ``ids`` is int64, nearest first, -1 where fewer than k exist. ``distances`` is float32, ascending, inf
+    where the id is -1. ``stats``, on request, maps "hops" (nodes expanded) and "distances" (distances
+    computed) to uint64 (q,).
+    """
+
+    ids: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    stats: dict[str, NDArray[np.uint64]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What repair, compact or relocate did.
+
+    Nodes looked at; nodes relinked or moved; slots given back for reuse, or, by relocate, to the system.
+    """
+
+    examined: int
+    changed: int
+    freed: int
+
+
+class Index:
+    """A dynamic HNSW index (Malkov & Yashunin 2018): add, replace, remove and search at any time.
+
+    Distances are 1 - cos ("cosine"), 1 - dot ("ip") or squared L2 ("l2"). ``dtype`` is what ``get`` returns
+    and final distances are computed on, ``codes`` what the graph walk reads; for now "float32" with "auto"
+    or "none" is what there is. ``m`` (2 to 512) is the number of links per node and level, twice that on the
+    lowest. ``preset="fast"`` caps ef_construction at 80: about half the build time, some recall less at equal
+    ef_search. ``capacity`` is a hint. ``seed`` fixes the levels of the nodes: one thread adding the same
+    items builds the same graph every time, on one instruction set.
+
+    Raises ValueError for anything else.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        dtype: str = "float32",
+        codes: str = "auto",
+        m: int = 16,
+        ef_construction: int = 200,
+        preset: str | None = None,
+        capacity: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if metric not in _METRICS:
+            raise InvalidArgument(f"metric is {metric!r}; use one of {', '.join(_METRICS)}")
+        if dtype != "float32":
+            raise InvalidArgument(f"dtype is {dtype!r}; this version keeps vectors as 'float32' only")
+        if codes not in ("auto", "none"):
+            raise InvalidArgument(f"codes is {codes!r}; this version has 'auto' and 'none', which are the same")
+        if preset not in (None, "fast"):
+            raise InvalidArgument(f"preset is {preset!r}; use None or 'fast'")
+        ef_construction = _whole(ef_construction, "ef_construction", 1, 1_000_000)
+        if preset == "fast":
+            ef_construction = min(ef_construction, _FAST_EF_CONSTRUCTION)
+        self._native = _native.Index(
+            dim=_whole(dim, "dim", 1, 65535),
+            metric=_METRICS.index(metric),
+            m=_whole(m, "m", 2, 512),
+            ef_construction=ef_construction,
+            seed=_whole(seed, "seed", 0, _U64_MAX),
+            capacity=_whole(capacity, "capacity", 0, _U32_MAX),
+        )
+
+    # Writing.
+
+    def add(
+        self,
+        ids: ArrayLike,
+        vectors: ArrayLike,
+        threads: int = 0,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Adds items; an id that exists is replaced, and is findable as old or new at every moment.
+
+        ``ids``: (n,) whole numbers in 0..2^63-1, none twice. ``vectors``: (n, dim), finite and, under cosine,
+        not zero; float32 C-contiguous input is used in place. ``threads=0``: all cores. ``progress(done, n)``
+        is called from the calling thread about ten times a second and once at the end.
+
+        Raises ValueError before anything changes. An exception of ``progress``, Ctrl-C or memory that runs
+        out ends the call; what was added until then stays.
+        """
+        numbers = _ids(ids)
+        rows, _ = self._rows(vectors, "vectors")
+        if len(rows) != len(numbers):
+            raise InvalidArgument(f"{len(numbers)} ids came with {len(rows)} vectors; give one vector per id")
+        self._native.add(numbers, rows, _whole(threads, "threads", 0, 65535), progress)
+
+    def remove(self, ids: ArrayLike) -> int:
+        """Removes items and returns how many were present; unknown ids are ignored."""
+        return self._native.remove(_ids(ids))
+
+    # Reading.
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        ef_search: int = 64,
+        filter: Filter | ArrayLike | None = None,  # noqa: A002 - the public name
+        threads: int = 0,
+        out: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
+        stats: bool = False,
+    ) -> SearchResult:
+        """The k nearest of each query, approximately: a wider ``ef_search`` finds more and costs more.
+
+        ``queries``: (q, dim), or (dim,) for results of shape (k,). ``ef_search`` below k is raised to k.
+        ``filter``: ids that may be returned, as an integer array, an :class:`IdSet` (built once for many
+        calls) or a callable id -> bool, which is called under the GIL by one thread. ``out``: C-contiguous
+        int64 and float32 arrays of the result's shape, filled and returned.
+
+        Raises ValueError for a wrong shape or dtype, values that are not finite, a zero query under cosine,
+        or k < 1.
+        """
+        k = _whole(k, "k", 1, _U32_MAX)
+        ef = _whole(ef_search, "ef_search", 1, _U32_MAX)
+        rows, single = self._rows(queries, "queries")
+        shape: tuple[int, ...] = (k,) if single else (len(rows), k)
+        if out is None:
+            ids = np.empty(shape, dtype=np.int64)
+            distances = np.empty(shape, dtype=np.float32)
+        else:
+            ids, distances = _checked_out(out, shape)
+        counted = {name: np.zeros(len(rows), dtype=np.uint64) for name in ("hops", "distances")} if stats else None
+        self._native.search(
+            rows,
+            k,
+            ef,
+            _filter(filter),
+            _whole(threads, "threads", 0, 65535),
+            ids,
+            distances,
+            counted["hops"] if counted else None,
+            counted["distances"] if counted else None,
+        )
+        return SearchResult(ids, distances, counted)
+
+    def range_search(
+        self,
+        queries: ArrayLike,
+        radius: float,
+        ef_search: int = 64,
+        filter: Filter | ArrayLike | None = None,  # noqa: A002 - the public name
+        threads: int = 0,
+    ) -> SearchResult:
+        """Everything within ``radius`` (inclusive) that a walk of breadth ``ef_search`` reaches.
+
+        For a query of shape (dim,) the result's arrays have one entry per item found; for (q, dim) they are
+        as wide as the longest answer, padded with -1 and inf. Otherwise as :meth:`search`.
+        """
+        radius = float(radius)
+        if np.isnan(radius):
+            raise InvalidArgument("radius is NaN; give a distance")
+        ef = _whole(ef_search, "ef_search", 1, _U32_MAX)
+        rows, single = self._rows(queries, "queries")
+        threads = _whole(threads, "threads", 0, 65535)
+        ids, distances = self._native.range_search(rows, radius, ef, _filter(filter), threads)
+        return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
+
+    def scores(self, query: ArrayLike, ids: ArrayLike) -> NDArray[np.float32]:
+        """Distances of one query (dim,) to given items, float32 (n,); nan for ids that are absent."""
+        rows, single = self._rows(query, "query")
+        if not single and len(rows) != 1:
+            raise InvalidArgument(f"scores takes one query, got {len(rows)}; call it once for each")
+        return self._native.scores(rows, _ids(ids))
+
+    def get(self, ids: ArrayLike) -> NDArray[np.float32]:
+        """The vectors of items as they were added, float32 (n, dim). KeyError names the first unknown id."""
+        return self._native.get(_ids(ids))
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all live items, ascending."""
+        return self._native.ids()
+
+    def __len__(self) -> int:
+        return len(self._native)
+
+    def __contains__(self, item: object) -> bool:
+        try:
+            number = operator.index(item)  # type: ignore[arg-type]
+        except TypeError:
+            return False
+        return 0 <= number < 2**63 and number in self._native
+
+    # Upkeep.
+
+    @property
+    def tombstones(self) -> int:
+        """Removed or replaced items whose slots compact has not freed yet."""
+        return self._native.tombstones
+
+    @property
+    def tombstone_rate(self) -> float:
+        """Tombstones / (live + tombstones), 0 for an empty index."""
+        dead = self.tombstones
+        return dead / (len(self) + dead) if dead else 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident bytes of everything the index holds, search buffers included."""
+        return self._native.memory_bytes
+
+    def stats(self) -> dict[str, Any]:
+        """Live items and tombstones, slots, memory by component in bytes, live nodes per level, degrees on
+        the lowest level, codes, and counters since the index was made or loaded. Writers wait meanwhile."""
+        return self._native.stats()
+
+    def repair(self) -> Report:
+        """Reconnects live items around tombstones, so that no search passes through one. Online."""
+        return Report(**self._native.repair())
+
+    def compact(self) -> Report:
+        """Repairs, then frees the tombstones' slots for reuse. Searches go on, writers wait."""
+        return Report(**self._native.compact())
+
+    def relocate(self) -> Report:
+        """Moves items from the tail into free slots and returns the tail's memory. Searches go on."""
+        return Report(**self._native.relocate())
+
+    def check(self) -> list[str]:
+        """All broken invariants, one line each; empty is good. Searches go on, writers wait."""
+        return self._native.check()
+
+    # Snapshots.
+
+    def save(
+        self, path: str | os.PathLike[str], fingerprint: str | None = None, watermark: int | None = None
+    ) -> None:
+        """Writes a checksummed snapshot: to a temporary file beside ``path``, synced, then renamed over it.
+
+        ``fingerprint`` names the vector space, ``watermark`` says that every write up to that sequence number
+        is in; None keeps what the index has ("" and 0 at first). Searches go on, writers wait.
+        """
+        self._native.save(
+            os.fspath(path),
+            self.fingerprint if fingerprint is None else fingerprint,
+            self.watermark if watermark is None else _whole(watermark, "watermark", 0, _U64_MAX),
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], mmap: bool = False) -> Index:
+        """The index that was saved, ready for writes.
+
+        ``mmap=True`` is accepted and for now reads the whole file too. Raises CorruptSnapshotError for a file
+        that is damaged in any byte, cut short, or no snapshot, OSError where it cannot be opened, and
+        FailedPrecondition for a format of a newer version.
+        """
+        with open(path, "rb"):  # raises the OSError that names the reason
+            pass
+        index = cls.__new__(cls)
+        index._native = _native.Index.load(os.fspath(path))
+        return index
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the vector space, as saved; "" for none."""
+        return self._native.fingerprint
+
+    @property
+    def watermark(self) -> int:
+        """Every write up to this sequence number was in the snapshot that was saved or loaded last."""
+        return self._native.watermark
+
+    # Configuration.
+
+    @property
+    def native(self) -> _native.Index:
+        """The native index, for the native query path. Calls on it are not checked."""
+        return self._native
+
+    @property
+    def dim(self) -> int:
+        return self._native.dim
+
+    @property
+    def metric(self) -> str:
+        return _METRICS[self._native.metric]
+
+    @property
+    def dtype(self) -> str:
+        return "float32"
+
+    @property
+    def codes(self) -> str:
+        return "none"
+
+    @property
+    def m(self) -> int:
+        return self._native.m
+
+    @property
+    def ef_construction(self) -> int:
+        return self._native.ef_construction
+
+    @property
+    def seed(self) -> int:
+        return self._native.seed
+
+    def __repr__(self) -> str:
+        return f"<embedcore.Index dim={self.dim} metric={self.metric} m={self.m} items={len(self)}>"
+
+    def _rows(self, vectors: ArrayLike, name: str) -> tuple[NDArray[np.float32], bool]:
+        return _rows(vectors, self.dim, name)
+
+
+def exact_search(
+    base: ArrayLike, queries: ArrayLike, k: int, metric: Metric = "cosine", threads: int = 0
+) -> SearchResult:
+    """The exact k nearest rows of ``base`` (n, dim) for ``queries`` (q, dim) or (dim,): the ground truth.
+
+    Ids are row numbers; equal distances are ordered by them. All cores by default, without the GIL.
+    Raises ValueError as :meth:`Index.search` does.
+    """
+    if metric not in _METRICS:
+        raise InvalidArgument(f"metric is {metric!r}; use one of {', '.join(_METRICS)}")
+    k = _whole(k, "k", 1, _U32_MAX)
+    vectors = np.asarray(base)
+    if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= 65535:
+        raise InvalidArgument(f"base has shape {vectors.shape}; it must be (n, dim) with dim 1 to 65535")
+    rows, _ = _rows(vectors, vectors.shape[1], "base")
+    wanted, single = _rows(queries, rows.shape[1], "queries")
+    threads = _whole(threads, "threads", 0, 65535)
+    ids, distances = _native.exact_search(_METRICS.index(metric), rows, wanted, k, threads)
+    return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
+
+
+def build_info() -> dict[str, Any]:
+    """What was built: version, compiler, instruction sets compiled in ("isa_compiled"), the one in use
+    ("isa", chosen once; EMBEDCORE_ISA forces one), and the data planes."""
+    return {**_native.build_info(), "data_planes": ["grpcio"]}
+
+
+def _whole(value: object, name: str, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidArgument(f"{name} is {value!r}; give a whole number") from None
+    if not low <= number <= high:
+        raise InvalidArgument(f"{name} is {number}; it must be {low} to {high}")
+    return number
+
+
+def _rows(vectors: ArrayLike, dim: int, name: str) -> tuple[NDArray[np.float32], bool]:
+    """(n, dim) float32 C-contiguous, in place where it is that already; and whether it was one row (dim,)."""
+    array = np.asarray(vectors)
+    if array.size == 0 and array.ndim <= 2 and (array.ndim < 2 or array.shape[1] in (0, dim)):
+        return np.empty((0, dim), dtype=np.float32), False
+    if array.dtype.kind not in "fiu":
+        raise InvalidArgument(f"{name} have dtype {array.dtype}; give numbers, best float32")
+    if array.ndim not in (1, 2) or array.shape[-1] != dim:
+        raise InvalidArgument(f"{name} have shape {array.shape}; expected (n, {dim}) or ({dim},)")
+    with np.errstate(over="ignore"):  # an overflow becomes inf, which the native check names
+        rows = np.ascontiguousarray(array, dtype=np.float32)
+    return rows.reshape(-1, dim), array.ndim == 1
+
+
+def _ids(ids: ArrayLike) -> NDArray[np.int64]:
+    array = np.asarray(ids)
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if array.dtype.kind not in "iu":
+        raise InvalidArgument(f"ids have dtype {array.dtype}; give whole numbers, best int64")
+    if array.ndim > 1:
+        raise InvalidArgument(f"ids have shape {array.shape}; expected (n,)")
+    if array.dtype.kind == "u" and int(array.max()) > 2**63 - 1:
+        raise InvalidArgument(f"id {int(array.max())} is too large; ids are 0 to 2^63-1")
+    return np.ascontiguousarray(array, dtype=np.int64).reshape(-1)
+
+
+def _filter(given: Filter | ArrayLike | None) -> IdSet | Callable[[int], bool] | None:
+    if given is None or isinstance(given, IdSet):
+        return given
+    if callable(given):
+        return given
+    return IdSet(_ids(given))
+
+
+def _checked_out(
+    out: tuple[NDArray[np.int64], NDArray[np.float32]], shape: tuple[int, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise InvalidArgument("out is not a pair of arrays; give (ids, distances)")
+    for array, dtype, name in ((out[0], np.int64, "ids"), (out[1], np.float32, "distances")):
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+            got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise InvalidArgument(f"out {name} is {got}; expected {np.dtype(dtype)} {shape}")
+        if not (array.flags.c_contiguous and array.flags.writeable):
+            raise InvalidArgument(f"out {name} is not writable and C-contiguous; make it with numpy.empty")
+    return out

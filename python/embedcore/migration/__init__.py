@@ -1,0 +1,1 @@
+"""Migrations: from one model's generation to another's, phase by phase, gated, recorded and reversible."""

@@ -1,0 +1,390 @@
+"""The platform: one object that the command line, the server and the tests use.
+
+It wires store, encoders, serving, evaluation and migration together, and decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import embedcore
+from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus
+from embedcore.clock import Clock, ScaledClock, SystemClock
+from embedcore.encoders.interface import Encoder
+from embedcore.encoders.registry import EncoderRegistry
+from embedcore.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from embedcore.evaluation.golden import GoldenRegistry, GoldenSet
+from embedcore.evaluation.harness import Harness
+from embedcore.migration.controller import MigrationController, MigrationDeps
+from embedcore.migration_types import MigrationEvent, MigrationStatus, Plan
+from embedcore.remote import RemotePlatform
+from embedcore.serving.counters import summarise
+from embedcore.serving.encoding import QueryEncoder
+from embedcore.serving.query import QueryService
+from embedcore.serving.serving import Serving
+from embedcore.serving.shadow import ShadowRunner
+from embedcore.serving.writing import ItemWriter
+from embedcore.store import open_store
+from embedcore.store.ownership import DirectoryOwned, Ownership
+from embedcore.types import (
+    DEFAULT_CONSUMERS,
+    Consumer,
+    Fingerprint,
+    Generation,
+    Item,
+    ModelSpec,
+    SearchAnswer,
+    SearchRequest,
+    StoredItem,
+    Vectors,
+    WriteReceipt,
+)
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+
+class Platform(PlatformApi):
+    """A platform in this process, owner of its data directory. Use :meth:`open`."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        ownership: Ownership,
+        *,
+        clock: Clock | None = None,
+        time_scale: float = 1.0,
+        simulated: bool | None = None,
+        shards: int | None = None,
+        seed: int = 0,
+        threads: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        self.data_dir = data_dir
+        self._ownership = ownership
+        self._stop = threading.Event()
+        self._closed = False
+        self.store = open_store(
+            data_dir, clock or SystemClock(), shards=shards, simulated=simulated, ownership=ownership
+        )
+        self.clock = clock or self._clock(time_scale)
+        self.store.use_clock(self.clock)
+        for consumer in DEFAULT_CONSUMERS if not self.store.consumers() else ():
+            self.store.put_consumer(consumer)
+        self.encoders = EncoderRegistry()
+        for spec in self.store.models():
+            self.encoders.register(spec)
+        self.serving = Serving(self.store, self.clock, data_dir, seed=seed, threads=threads)
+        self.serving.start(progress)
+        self.golden = GoldenRegistry(self.store)
+        self.harness = Harness(self.store, self.encoders, self.serving, seed, clock=self.clock)
+        query_encoder = QueryEncoder(self.serving, self.encoders)
+        self._shadow = ShadowRunner(self.serving, query_encoder, seed=seed)
+        self._queries = QueryService(self.store, self.serving, query_encoder, self._shadow)
+        self._writer = ItemWriter(self.store, self.encoders)
+        self.controller = MigrationController(
+            MigrationDeps(
+                store=self.store,
+                clock=self.clock,
+                encoders=self.encoders,
+                harness=self.harness,
+                serving=self.serving,
+                seed=seed,
+                data_dir=data_dir,
+            )
+        )
+        self.controller.resume()
+        self._thread: threading.Thread | None = None
+        if threads:
+            self._thread = threading.Thread(
+                target=self.controller.run, args=(self._stop,), name="migration", daemon=True
+            )
+            self._thread.start()
+
+    @staticmethod
+    def open(
+        where: str | Path,
+        *,
+        clock: Clock | None = None,
+        time_scale: float = 1.0,
+        simulated: bool | None = None,
+        create: bool = True,
+        shards: int | None = None,
+        seed: int = 0,
+        threads: bool = True,
+        token: str | None = None,
+        progress: Progress | None = None,
+    ) -> Platform | RemotePlatform:
+        """Opens a data directory, or connects to ``grpc://host:port``.
+
+        A directory that a live server owns is reached through that server. ``simulated=True`` marks a new
+        directory as simulated, which alone allows ``time_scale`` other than 1. ``threads=False`` runs
+        nothing in the background: lanes and the migration controller are stepped by hand. Raises
+        Unavailable when the directory is owned by a process that serves no address.
+        """
+        if isinstance(where, str) and where.startswith("grpc://"):
+            return RemotePlatform(where.removeprefix("grpc://"), token=token)
+        data_dir = Path(where)
+        if not create and not data_dir.is_dir():
+            raise NotFound(f"no data directory at {data_dir}: create one with `embedcore serve --data`")
+        try:
+            ownership = Ownership.acquire(data_dir)
+        except DirectoryOwned as owned:
+            owner = owned.owner
+            if not owner.address:
+                raise Unavailable(
+                    f"{data_dir} is owned by process {owner.pid}, which serves no address; stop it first"
+                ) from None
+            return RemotePlatform(owner.address, stream_address=owner.stream_address or None, token=token)
+        try:
+            return Platform(
+                data_dir,
+                ownership,
+                clock=clock,
+                time_scale=time_scale,
+                simulated=simulated,
+                shards=shards,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+            )
+        except BaseException:
+            ownership.release()
+            raise
+
+    def _clock(self, time_scale: float) -> Clock:
+        """The clock of this directory. Scaled time goes on from where it was, also across restarts."""
+        if not self.store.simulated:
+            if time_scale != 1.0:
+                raise FailedPrecondition(
+                    f"time scale {time_scale} needs a data directory marked as simulated: create a new one "
+                    f"with --simulated"
+                )
+            return SystemClock()
+        now = time.time()
+        saved = self.store.get_meta("clock")
+        base = now
+        if saved is not None:
+            scale, origin, origin_reads = (float(part) for part in saved.split())
+            base = ScaledClock(scale, origin=origin, base=origin_reads).now()
+        self.store.set_meta("clock", f"{time_scale!r} {now!r} {base!r}")
+        return ScaledClock(time_scale, origin=now, base=base)
+
+    def publish_address(self, address: str, stream_address: str) -> None:
+        """Lets other processes that open this directory connect to the server of this one."""
+        self._ownership.publish_address(address, stream_address)
+
+    def close(self) -> None:
+        """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop.set()
+        self.controller.close()
+        if self._thread is not None:
+            self._thread.join(timeout=60)
+        self._shadow.close()
+        try:
+            self.snapshot()
+        finally:
+            self.serving.close()
+            self.store.close()  # gives up the directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def snapshot(self) -> list[Path]:
+        """Saves every live index, so that the next start replays little."""
+        return self.serving.save_snapshots()
+
+    # Items and queries.
+
+    def upsert(self, items: Sequence[Item]) -> WriteReceipt:
+        return self._writer.upsert(items)
+
+    def delete(self, ids: Sequence[str], namespace: str = "") -> WriteReceipt:
+        if any(not item_id for item_id in ids):
+            raise InvalidArgument("an id to delete is empty")
+        return self.store.delete_items(ids, namespace)
+
+    def get_item(self, item_id: str, namespace: str = "") -> StoredItem:
+        item = self.store.get_item(item_id, namespace)
+        if item is None or item.deleted:
+            raise NotFound(f"no item {item_id!r} in namespace {namespace!r}")
+        return item
+
+    def search(self, request: SearchRequest) -> SearchAnswer:
+        return self._queries.search(request)
+
+    def search_batch(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
+        return self._queries.search_batch(requests)
+
+    def embed(self, model: str, texts: Sequence[str]) -> tuple[Fingerprint, Vectors]:
+        encoder = self.encoders.get(model)
+        return encoder.fingerprint, self.encoders.encode_queries(model, texts)
+
+    # Registries.
+
+    def consumers(self) -> list[Consumer]:
+        return self.store.consumers()
+
+    def set_consumer(self, consumer: Consumer) -> Consumer:
+        self.store.put_consumer(consumer)
+        self.serving.refresh_routes()
+        return consumer
+
+    def models(self) -> list[ModelSpec]:
+        return self.store.models()
+
+    def register_model(self, spec: ModelSpec, encoder: Encoder | None = None) -> ModelSpec:
+        """Registers a model; ``encoder`` gives the implementation of a ``callable`` one in this process."""
+        known = {m.name: m for m in self.store.models()}.get(spec.name)
+        if known is not None and known != spec:
+            raise FailedPrecondition(
+                f"model {spec.name!r} is registered with fingerprint {known.fingerprint.digest}: a changed "
+                f"model needs a new name"
+            )
+        self.encoders.register(spec, encoder)
+        self.store.put_model(spec)
+        return spec
+
+    def generations(self) -> list[GenerationStatus]:
+        return [
+            GenerationStatus(
+                generation=g,
+                items=self.serving.index_size(g.number),
+                applied=self.serving.applied(g.number) if g.live else {},
+            )
+            for g in self.store.generations()
+        ]
+
+    def create_generation(self, model: str) -> Generation:
+        if self.store.generations():
+            raise FailedPrecondition(
+                "a generation exists: a further one comes from `embedcore migrate start`"
+            )
+        if model not in {m.name for m in self.store.models()}:
+            raise NotFound(f"model {model!r} is not registered: register it with `embedcore models register`")
+        generation = self.store.create_generation(model, "serving", self.clock.now())
+        self.serving.attach_generation(generation)
+        self.serving.refresh_routes()
+        return generation
+
+    def status(self) -> PlatformStatus:
+        return PlatformStatus(
+            ready=bool(self.serving.routes),
+            live_items=self.store.live_items(),
+            repair_queue=self.store.repair_count(),
+            simulated=self.store.simulated,
+            now=self.clock.now(),
+            time_scale=self.clock.scale,
+            version=embedcore.__version__,
+            details={
+                "counters": {
+                    name: summarise(self.serving.router.counters(slot))
+                    for name, slot in self.serving.slots.items()
+                    if name in self.serving.routes
+                },
+                "lanes": self.serving.lanes.stats(),
+            },
+        )
+
+    # Migrations.
+
+    def start_migration(
+        self, target_model: str, plan: Plan | None = None, *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus:
+        return self.controller.start(target_model, plan, who=who, why=why, override=override)
+
+    def migration(self, migration_id: str = "") -> MigrationStatus:
+        return self.controller.status(migration_id)
+
+    def migrations(self) -> list[MigrationStatus]:
+        return self.controller.list()
+
+    def migration_events(self, migration_id: str = "", after: int = 0) -> list[MigrationEvent]:
+        return self.controller.events(migration_id, after)
+
+    def watch_migration(self, migration_id: str = "") -> Iterator[MigrationStatus]:
+        return self.controller.watch(migration_id)
+
+    def set_weight(
+        self, migration_id: str, consumer: str, weight: float, *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus:
+        return self.controller.set_weight(migration_id, consumer, weight, who=who, why=why, override=override)
+
+    def pause_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
+        return self.controller.pause(migration_id, who=who, why=why)
+
+    def resume_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
+        return self.controller.unpause(migration_id, who=who, why=why)
+
+    def revert_consumer(
+        self, migration_id: str, consumer: str, *, who: str, why: str = ""
+    ) -> MigrationStatus:
+        return self.controller.revert(migration_id, consumer, who=who, why=why)
+
+    def cutover(
+        self, migration_id: str = "", *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus:
+        return self.controller.cutover(migration_id, who=who, why=why, override=override)
+
+    def rollback(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
+        return self.controller.rollback(migration_id, who=who, why=why)
+
+    def abort_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
+        return self.controller.abort(migration_id, who=who, why=why)
+
+    def decommission(
+        self, migration_id: str = "", *, who: str, why: str = "", override: str = ""
+    ) -> MigrationStatus:
+        return self.controller.decommission(migration_id, who=who, why=why, override=override)
+
+    # Evaluation and engagement.
+
+    def import_golden_set(self, golden: GoldenSet) -> dict[str, Any]:
+        return self.golden.put(golden).model_dump()
+
+    def evaluate(self, consumer: str, generation: int = 0) -> dict[str, Any]:
+        return self.harness.evaluate(self._consumer(consumer), generation or self._serving()).to_document()
+
+    def compare(self, consumer: str, source: int, target: int) -> dict[str, Any]:
+        return self.harness.compare(self._consumer(consumer), source, target).to_document()
+
+    def report_engagement(
+        self, consumer: str, arm: str, totals: Mapping[str, float], *, simulated: bool, migration_id: str = ""
+    ) -> None:
+        self._consumer(consumer)
+        if arm not in ("control", "canary"):
+            raise InvalidArgument(f"arm must be 'control' or 'canary', got {arm!r}")
+        if simulated and not self.store.simulated:
+            raise FailedPrecondition("simulated engagement is refused outside a simulated data directory")
+        migration = self.controller.status(migration_id).migration
+        self.store.add_engagement(migration.id, consumer, arm, totals, simulated)
+
+    def compare_engagement(self, consumer: str, migration_id: str = "") -> dict[str, Any]:
+        return self.controller.engagement_gate(self._consumer(consumer), migration_id).model_dump()
+
+    def _consumer(self, name: str) -> Consumer:
+        consumer = {c.name: c for c in self.store.consumers()}.get(name)
+        if consumer is None:
+            raise NotFound(f"unknown consumer {name!r}; `embedcore consumers list` shows the known ones")
+        return consumer
+
+    def _serving(self) -> int:
+        route = next(iter(self.serving.routes.values()), None)
+        if route is None:
+            raise Unavailable("no generation serves yet")
+        return route.target if route.target and route.weight == 1.0 else route.source

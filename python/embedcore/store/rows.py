@@ -1,0 +1,93 @@
+"""Item rows inside a write transaction: found by id in one query per batch, written in one statement."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from embedcore.store import schema
+from embedcore.store.dialect import upsert
+
+T = TypeVar("T")
+Key = tuple[str, str]  # (namespace, id)
+
+# Values per IN list: below the 999 that every SQLite allows.
+CHUNK: Final = 900
+
+_CHANGED = [
+    schema.items.c[name]
+    for name in (
+        "version",
+        "sequence",
+        "created_at",
+        "updated_at",
+        "content",
+        "attributes",
+        "deleted",
+        "digest",
+    )
+]
+
+_ITEM_COLUMNS = (
+    schema.items.c.id,
+    schema.items.c.item,
+    schema.items.c.shard,
+    schema.items.c.version,
+    schema.items.c.created_at,
+    schema.items.c.attributes,
+    schema.items.c.deleted,
+    schema.items.c.digest,
+)
+
+_BY_ID = select(*_ITEM_COLUMNS).where(
+    schema.items.c.namespace == bindparam("namespace"),
+    schema.items.c.id.in_(bindparam("ids", expanding=True)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """What a write must know about an item that exists, alive or as a tombstone."""
+
+    item: int
+    shard: int
+    version: int
+    created_at: float
+    attributes: str
+    deleted: bool
+    digest: int
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def find_items(connection: Connection, keys: Iterable[Key]) -> dict[Key, ItemRow]:
+    """The rows of the keys that were ever written."""
+    by_namespace: dict[str, list[str]] = defaultdict(list)
+    for namespace, item_id in keys:
+        by_namespace[namespace].append(item_id)
+    found: dict[Key, ItemRow] = {}
+    for namespace, ids in by_namespace.items():
+        for part in chunks(ids):
+            for row in connection.execute(_BY_ID, {"namespace": namespace, "ids": part}):
+                item_id, item, shard, version, created_at, attributes, deleted, digest = row
+                found[namespace, item_id] = ItemRow(
+                    item, shard, version, created_at, attributes, bool(deleted), digest
+                )
+    return found
+
+
+def next_item(connection: Connection) -> int:
+    """The next dense number. Item rows are never removed, so the largest one was given out last."""
+    return int(connection.scalar(select(func.max(schema.items.c.item))) or 0) + 1
+
+
+def put_items(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Inserts new items and replaces the changing columns of known ones."""
+    upsert(connection, schema.items, rows, keys=[schema.items.c.item], update=_CHANGED)

@@ -1,0 +1,165 @@
+"""Looks for damage and broken invariants: per shard by checksum, and the whole store by its rules."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from embedcore.errors import NotFound
+from embedcore.store import schema
+from embedcore.store.checksum import is_intact, item_digest, to_unsigned
+from embedcore.store.generations import read_generations
+from embedcore.store.interface import ShardCheck
+
+_items = schema.items.c
+_vectors = schema.vectors.c
+_repair = schema.repair.c
+
+# Problems of one kind that are listed one by one; beyond that one number says more.
+_LISTED = 20
+_ROWS = 2000
+
+
+def check_shard(connection: Connection, shard: int) -> ShardCheck:
+    """Recomputes the shard's checksum from its items. NotFound for a shard that does not exist."""
+    stored = connection.scalar(select(schema.shards.c.checksum).where(schema.shards.c.shard == shard))
+    if stored is None:
+        raise NotFound(f"shard {shard} does not exist: the store has fewer")
+    query = select(_items.id, _items.namespace, _items.version, _items.content, _items.deleted)
+    computed = 0
+    items = 0
+    rows = connection.execution_options(yield_per=_ROWS).execute(query.where(_items.shard == shard))
+    for item_id, namespace, version, content, deleted in rows:
+        computed += item_digest(item_id, namespace, version, content, bool(deleted))
+        items += 1
+    return ShardCheck(shard=shard, items=items, stored=to_unsigned(stored), computed=to_unsigned(computed))
+
+
+def find_problems(connection: Connection) -> list[str]:
+    """Broken invariants, one line each; empty is good. Reads everything, vectors included."""
+    return [
+        *_shard_problems(connection),
+        *_orphans(connection),
+        *_stale_marks(connection),
+        *_holes(connection),
+        *_damaged_vectors(connection),
+    ]
+
+
+def _shard_problems(connection: Connection) -> list[str]:
+    problems = []
+    for row in connection.execute(select(schema.shards)).all():
+        check = check_shard(connection, row.shard)
+        if not check.ok:
+            problems.append(
+                f"shard {row.shard}: checksum is {check.computed:016x}, expected {check.stored:016x}:"
+                " an item was changed behind the store's back"
+            )
+        live = connection.scalar(
+            select(func.count())
+            .select_from(schema.items)
+            .where(_items.shard == row.shard, _items.deleted == 0)
+        )
+        if live != row.live:
+            problems.append(f"shard {row.shard}: {live} live items, the counter says {row.live}")
+        entries, last = connection.execute(
+            select(func.count(), func.max(schema.log.c.sequence)).where(schema.log.c.shard == row.shard)
+        ).one()
+        if (entries, last or 0) != (row.sequence, row.sequence):
+            problems.append(
+                f"shard {row.shard}: log has {entries} entries up to {last or 0},"
+                f" the counter says {row.sequence}"
+            )
+    return problems
+
+
+def _orphans(connection: Connection) -> list[str]:
+    """Vectors and repair entries without a live item."""
+    problems = []
+    for table, name in ((schema.vectors, "vector"), (schema.repair, "repair entry")):
+        query = (
+            select(table.c.generation, table.c.item)
+            .select_from(table.outerjoin(schema.items, _items.item == table.c.item))
+            .where(or_(_items.item.is_(None), _items.deleted == 1, _items.shard != table.c.shard))
+        )
+        problems += [
+            f"generation {row.generation}, item {row.item}: {name} without a live item"
+            for row in connection.execute(query.limit(_LISTED))
+        ]
+    return problems
+
+
+def _stale_marks(connection: Connection) -> list[str]:
+    """Vector rows whose sequence disagrees with their version."""
+    query = (
+        select(_vectors.generation, _vectors.item, _vectors.version, _items.version.label("current"))
+        .select_from(schema.vectors.join(schema.items, _items.item == _vectors.item))
+        .where(
+            or_(
+                and_(_vectors.version == _items.version, _vectors.sequence.is_(None)),
+                and_(_vectors.version != _items.version, _vectors.sequence.is_not(None)),
+                _vectors.version > _items.version,
+            )
+        )
+        .limit(_LISTED)
+    )
+    return [
+        f"generation {row.generation}, item {row.item}: vector of version {row.version} is marked wrongly,"
+        f" the item is at {row.current}"
+        for row in connection.execute(query)
+    ]
+
+
+def _holes(connection: Connection) -> list[str]:
+    """Items written while a generation was live which have neither their vector nor a repair entry there.
+
+    Items that are older than the generation are the backfill's, and no problem.
+    """
+    since = schema.generation_shards.c
+    problems: list[str] = []
+    for generation in read_generations(connection):
+        if not generation.live:
+            continue
+        number = generation.number
+        same_vector = and_(
+            _vectors.generation == number,
+            _vectors.shard == _items.shard,
+            _vectors.item == _items.item,
+            _vectors.version == _items.version,
+        )
+        same_repair = and_(_repair.generation == number, _repair.item == _items.item)
+        query = (
+            select(_items.item, _items.id, _items.version)
+            .select_from(
+                schema.items.join(
+                    schema.generation_shards, and_(since.generation == number, since.shard == _items.shard)
+                )
+                .outerjoin(schema.vectors, same_vector)
+                .outerjoin(schema.repair, same_repair)
+            )
+            .where(
+                _items.deleted == 0,
+                _items.sequence > since.since,
+                _vectors.row.is_(None),
+                _repair.item.is_(None),
+            )
+        )
+        problems += [
+            f"generation {number}, item {row.item} ({row.id!r}): version {row.version} has neither a vector"
+            " nor a repair entry"
+            for row in connection.execute(query.limit(_LISTED))
+        ]
+    return problems
+
+
+def _damaged_vectors(connection: Connection) -> list[str]:
+    dimensions = {
+        generation.number: generation.fingerprint.dimension for generation in read_generations(connection)
+    }
+    query = select(_vectors.generation, _vectors.item, _vectors.checksum, _vectors.data)
+    problems: list[str] = []
+    for generation, item, checksum, data in connection.execution_options(yield_per=_ROWS).execute(query):
+        if not is_intact(data, checksum, dimensions[generation]):
+            problems.append(f"generation {generation}, item {item}: vector fails its checksum or length")
+            if len(problems) == _LISTED:
+                break
+    return problems

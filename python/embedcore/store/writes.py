@@ -1,0 +1,187 @@
+"""Upserts: one transaction brings items, log, checksums, and for every live generation a vector or a
+repair entry. This is the dual write of the migration protocol, phase 1, as the writer sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from embedcore.hashing import shard_of
+from embedcore.store import schema
+from embedcore.store.attributes import Postings
+from embedcore.store.checks import check_generations, check_vectors, check_write
+from embedcore.store.checksum import item_digest, to_signed
+from embedcore.store.generations import live_generations
+from embedcore.store.interface import ItemWrite
+from embedcore.store.repair import clear_repairs, put_repairs
+from embedcore.store.rows import ItemRow, Key, find_items, next_item, put_items
+from embedcore.store.sequence import Sequencer
+from embedcore.store.vectors import forget_current, put_vectors
+from embedcore.types import Vector, WriteReceipt
+
+NO_VECTOR = "no vector given"
+
+
+@dataclass(slots=True)
+class _Change:
+    """What a batch makes of one item; several writes of one id add up, and the last one wins."""
+
+    old: ItemRow | None
+    item: int
+    shard: int
+    version: int
+    created_at: float
+    sequence: int = 0
+    position: int = 0  # of the last write, in the batch
+
+
+# Position in the batch -> vector, per generation.
+CheckedVectors = Mapping[int, Mapping[int, Vector]]
+
+
+def check_writes(writes: Sequence[ItemWrite], dimensions: Mapping[int, int]) -> CheckedVectors:
+    """Refuses the batch, or returns its vectors as float32. ``dimensions`` of all known generations."""
+    positions: dict[int, list[int]] = {}
+    for position, write in enumerate(writes):
+        check_write(write)
+        check_generations(write.vectors, dimensions)
+        check_generations(write.failures, dimensions)
+        for generation in write.vectors:
+            positions.setdefault(generation, []).append(position)
+    checked: dict[int, dict[int, Vector]] = {}
+    for generation, at in positions.items():
+        matrix = check_vectors(
+            [writes[position].vectors[generation] for position in at],
+            dimensions[generation],
+            generation,
+            (writes[position].id for position in at),
+        )
+        checked[generation] = dict(zip(at, matrix, strict=True))
+    return checked
+
+
+def write_items(
+    connection: Connection, writes: Sequence[ItemWrite], vectors: CheckedVectors, shards: int, now: float
+) -> WriteReceipt:
+    """Applies a checked batch inside the caller's transaction. Generations that are live *in this
+    transaction* count: one that retired meanwhile is left out, one that went live gets repair entries."""
+    known = find_items(connection, {(write.namespace, write.id) for write in writes})
+    sequencer = Sequencer(connection)
+    number = next_item(connection)
+    changes: dict[Key, _Change] = {}
+    versions: list[int] = []
+    for position, write in enumerate(writes):
+        key = (write.namespace, write.id)
+        change = changes.get(key)
+        if change is None:
+            change = _begin(known.get(key), number, write.id, shards, now)
+            number += change.old is None
+            changes[key] = change
+        change.version += 1
+        change.position = position
+        if write.created_at is not None:
+            change.created_at = write.created_at
+        change.sequence = sequencer.append(change.shard, change.item, change.version, schema.WRITE)
+        versions.append(change.version)
+
+    _put_item_rows(connection, writes, changes, sequencer, now)
+    repairs = _put_generations(connection, writes, changes, vectors, now)
+    return WriteReceipt(token=sequencer.flush(), versions=tuple(versions), repairs=repairs)
+
+
+def _begin(old: ItemRow | None, number: int, item_id: str, shards: int, now: float) -> _Change:
+    if old is None:
+        return _Change(None, number, shard_of(item_id, shards), 0, now)
+    # An id that comes back after a delete is a new item by age, and continues its version.
+    created_at = now if old.deleted else old.created_at
+    return _Change(old, old.item, old.shard, old.version, created_at)
+
+
+def _put_item_rows(
+    connection: Connection,
+    writes: Sequence[ItemWrite],
+    changes: Mapping[Key, _Change],
+    sequencer: Sequencer,
+    now: float,
+) -> None:
+    rows: list[dict[str, Any]] = []
+    postings = Postings()
+    for change in changes.values():
+        write = writes[change.position]
+        old = change.old
+        digest = item_digest(write.id, write.namespace, change.version, write.content, deleted=False)
+        sequencer.account(
+            change.shard,
+            digest_change=digest - (old.digest if old else 0),
+            live_change=1 if old is None or old.deleted else 0,
+        )
+        text = (
+            json.dumps(dict(write.attributes), ensure_ascii=False, sort_keys=True)
+            if write.attributes
+            else "{}"
+        )
+        postings.change(change.item, write.namespace, old.attributes if old else "{}", text)
+        rows.append(
+            {
+                "item": change.item,
+                "id": write.id,
+                "namespace": write.namespace,
+                "shard": change.shard,
+                "version": change.version,
+                "sequence": change.sequence,
+                "created_at": change.created_at,
+                "updated_at": now,
+                "content": write.content,
+                "attributes": text,
+                "deleted": 0,
+                "digest": to_signed(digest),
+            }
+        )
+    put_items(connection, rows)
+    postings.flush(connection)
+
+
+def _put_generations(
+    connection: Connection,
+    writes: Sequence[ItemWrite],
+    changes: Mapping[Key, _Change],
+    vectors: CheckedVectors,
+    now: float,
+) -> int:
+    """Vectors and repair entries of every live generation; returns how many entries were made."""
+    repairs = 0
+    for generation in live_generations(connection):
+        given = vectors.get(generation, {})
+        held: list[tuple[_Change, Vector]] = []
+        lacking: list[_Change] = []
+        for change in changes.values():
+            vector = given.get(change.position)
+            if vector is None:
+                lacking.append(change)
+            else:
+                held.append((change, vector))
+        put_vectors(
+            connection,
+            generation,
+            [(change.shard, change.item, change.version, change.sequence, vector) for change, vector in held],
+        )
+        clear_repairs(connection, generation, [change.item for change, _ in held if change.old])
+        forget_current(
+            connection, generation, [(change.shard, change.item) for change in lacking if change.old]
+        )
+        put_repairs(
+            connection,
+            generation,
+            [
+                (change.shard, change.item, writes[change.position].failures.get(generation, NO_VECTOR))
+                for change in lacking
+            ],
+            now,
+        )
+        repairs += len(lacking)
+    return repairs

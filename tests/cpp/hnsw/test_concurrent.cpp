@@ -1,0 +1,179 @@
+// Everything at once: writers, searches and upkeep on one index, for a few seconds. What must hold:
+//   * an item that is present throughout, however often it is replaced, is found by every search that
+//     looks at the whole graph
+//   * a search returns no id twice, and nothing that its own thread removed before
+//   * afterwards contents and invariants are whole
+// Run under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer as well.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "world.h"
+
+using namespace embedcore;
+using namespace embedcore::test;
+
+namespace {
+
+constexpr std::uint32_t dim = 8;
+constexpr std::size_t wide = 100000; // an ef beyond all slots: the walk sees every node it can reach
+
+struct Stress {
+  Stress() : index(make_index(dim, Metric::l2, 4)) {}
+
+  // Near its home and always a little different, so that k = 5 around the home holds it.
+  static Vector home_of(std::int64_t id) {
+    std::mt19937 random(static_cast<unsigned>(id));
+    Vector v = random_vector(random, dim);
+    for (float& x : v) x = 100 * x;
+    return v;
+  }
+  static Vector near(const Vector& home, std::mt19937& random) {
+    Vector v = home;
+    v[random() % dim] += 0.01f * static_cast<float>(random() % 100);
+    return v;
+  }
+
+  void check_result(const Found& found) {
+    const std::set<std::int64_t> unique(found.ids.begin(), found.ids.end());
+    if (unique.size() != found.ids.size()) repeated.fetch_add(1);
+    if (!std::is_sorted(found.distances.begin(), found.distances.end())) unsorted.fetch_add(1);
+  }
+
+  // Replaces its own ids, adds and removes others of its own.
+  void write(std::int64_t first, unsigned seed, Oracle& mine) {
+    std::mt19937 random(seed);
+    while (!stop.load()) {
+      const std::int64_t pinned = static_cast<std::int64_t>(random() % pinned_ids);
+      if (first == 0) { // one writer keeps replacing the pinned items
+        const Vector v = near(home_of(pinned), random);
+        CHECK(index->add(std::vector<std::int64_t>{pinned}, v.data(), 1).ok());
+        mine.items[pinned] = v;
+      }
+      const std::int64_t id = first + 1000 + static_cast<std::int64_t>(random() % 150);
+      if (random() % 2 == 0) {
+        const Vector v = random_vector(random, dim);
+        CHECK(index->add(std::vector<std::int64_t>{id}, v.data(), 1).ok());
+        mine.items[id] = v;
+      } else {
+        const bool had = mine.items.erase(id) != 0;
+        if ((index->remove(std::vector<std::int64_t>{id}) == 1) != had) lost.fetch_add(1);
+        Vector zero(dim, 0.0f);
+        const Found found = search(*index, zero.data(), 200, wide);
+        check_result(found);
+        if (std::count(found.ids.begin(), found.ids.end(), id) != 0) undead.fetch_add(1);
+      }
+    }
+  }
+
+  void read(unsigned seed) {
+    std::mt19937 random(seed);
+    while (!stop.load()) {
+      const auto id = static_cast<std::int64_t>(random() % pinned_ids);
+      const Vector home = home_of(id);
+      const Found found = search(*index, home.data(), 5, wide);
+      check_result(found);
+      if (std::count(found.ids.begin(), found.ids.end(), id) == 0) missed.fetch_add(1);
+      Vector out(dim);
+      if (!index->get(std::vector<std::int64_t>{id}, out.data()).ok()) missed.fetch_add(1);
+      float score = 0;
+      index->scores(home.data(), std::vector<std::int64_t>{id}, &score);
+      if (!(score < 100.0f)) missed.fetch_add(1);
+      if (random() % 50 == 0 && index->ids().size() < pinned_ids) missed.fetch_add(1);
+      reads.fetch_add(1);
+    }
+  }
+
+  void maintain() {
+    for (unsigned round = 0; !stop.load(); ++round) {
+      if (round % 4 == 0) index->repair();
+      index->compact();
+      if (round % 2 == 1) index->relocate();
+      if (round % 8 == 0 && !index->check().empty()) broken.fetch_add(1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  static constexpr std::size_t pinned_ids = 20;
+  std::shared_ptr<Index> index;
+  std::atomic<bool> stop{false};
+  std::atomic<std::size_t> missed{0}, repeated{0}, unsorted{0}, undead{0}, lost{0}, broken{0}, reads{0};
+};
+
+} // namespace
+
+TEST(writers_searches_and_upkeep_at_once) {
+  Stress s;
+  std::vector<Oracle> oracles(2, Oracle(Metric::l2, dim));
+  for (std::int64_t id = 0; id < static_cast<std::int64_t>(Stress::pinned_ids); ++id) {
+    const Vector v = Stress::home_of(id);
+    CHECK(s.index->add(std::vector<std::int64_t>{id}, v.data()).ok());
+    oracles[0].items[id] = v;
+  }
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] { s.write(0, 51, oracles[0]); });
+  threads.emplace_back([&] { s.write(10000, 52, oracles[1]); });
+  threads.emplace_back([&] { s.read(53); });
+  threads.emplace_back([&] { s.read(54); });
+  threads.emplace_back([&] { s.maintain(); });
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  s.stop.store(true);
+  for (std::thread& thread : threads) thread.join();
+
+  CHECK_EQ(s.missed.load(), std::size_t{0});
+  CHECK_EQ(s.repeated.load(), std::size_t{0});
+  CHECK_EQ(s.unsorted.load(), std::size_t{0});
+  CHECK_EQ(s.undead.load(), std::size_t{0});
+  CHECK_EQ(s.lost.load(), std::size_t{0});
+  CHECK_EQ(s.broken.load(), std::size_t{0});
+  CHECK(s.reads.load() > 0);
+  Oracle all(Metric::l2, dim);
+  for (const Oracle& oracle : oracles) all.items.insert(oracle.items.begin(), oracle.items.end());
+  all.expect_equal(*s.index);
+  s.index->compact();
+  s.index->relocate();
+  all.expect_equal(*s.index);
+  CHECK_EQ(s.index->tombstones(), std::size_t{0});
+}
+
+TEST(threads_that_write_the_same_ids_leave_one_version_of_each) {
+  const auto index = make_index(dim, Metric::l2, 4);
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(60 + t);
+      for (int step = 0; step < 200; ++step) {
+        const std::vector<std::int64_t> id{static_cast<std::int64_t>(random() % 10)};
+        if (random() % 4 == 0) {
+          index->remove(id);
+        } else {
+          const Vector v = random_vector(random, dim);
+          CHECK(index->add(id, v.data(), 1).ok());
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(index->check().empty());
+  const Vector query(dim, 0.0f);
+  std::vector<std::int64_t> found = search(*index, query.data(), 50, wide).ids;
+  std::sort(found.begin(), found.end());
+  CHECK(found == index->ids());
+}
+
+TEST(the_first_items_may_come_from_many_threads_at_once) {
+  for (unsigned round = 0; round < 30; ++round) {
+    const auto index = make_index(dim, Metric::l2, 2, round);
+    std::vector<std::thread> threads;
+    for (std::int64_t t = 0; t < 6; ++t) {
+      threads.emplace_back([&, t] {
+        std::mt19937 random(static_cast<unsigned>(t));
+        const Vector v = random_vector(random, dim);
+        CHECK(index->add(std::vector<std::int64_t>{t}, v.data(), 1).ok());
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK_EQ(index->size(), std::size_t{6});
+    CHECK(index->check().empty());
+  }
+}

@@ -1,0 +1,377 @@
+"""A migration's surroundings for tests: the real SQLite store, toy encoders, brute-force serving, a scripted
+judge. Everything is stepped by hand and driven by a manual clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcore.clock import ManualClock
+from embedcore.errors import NotFound
+from embedcore.migration.controller import MigrationController, MigrationDeps
+from embedcore.migration.gates import result
+from embedcore.migration.judge import Arms, PreflightVerdict
+from embedcore.migration_types import (
+    DAY,
+    ConsumerProgress,
+    GateResult,
+    Migration,
+    MigrationEvent,
+    Phase,
+    Plan,
+)
+from embedcore.serving.routes import Route, routes_of, running_migration
+from embedcore.store import SqlStore, open_store
+from embedcore.store.interface import ItemWrite
+from embedcore.types import Consumer, Fingerprint, Generation, ModelSpec, Vector, Vectors, WriteReceipt
+
+DIMENSION = {"old": 8, "new": 12, "other": 12}
+NAMES = ("ads", "search")
+CONSUMERS = tuple(Consumer(name=name, k=3, quality_target=0.5, engagement_min_count=10) for name in NAMES)
+
+
+def spec(name: str) -> ModelSpec:
+    fingerprint = Fingerprint(model=name, revision="1", dimension=DIMENSION[name])
+    return ModelSpec(name=name, backend="callable", fingerprint=fingerprint)
+
+
+def embed(model: str, text: str) -> Vector:
+    """A unit vector that depends on the model and on every character of the text."""
+    seed = int.from_bytes(hashlib.blake2b(f"{model}/{text}".encode(), digest_size=8).digest())
+    row = np.random.default_rng(seed).standard_normal(DIMENSION[model])
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
+class ToyEncoders:
+    """Counts every text per model. ``before`` is called with a batch's texts before it is encoded: to write
+    in the middle of an encoding, to fail, or to die."""
+
+    def __init__(self) -> None:
+        self.encoded: dict[str, list[str]] = {name: [] for name in DIMENSION}
+        self.before: Callable[[str, Sequence[str]], None] = lambda model, texts: None
+
+    def encode_bulk(self, model: str, texts: Sequence[str]) -> Vectors:
+        self.before(model, texts)
+        self.encoded[model] += texts
+        return np.stack([embed(model, text) for text in texts])
+
+
+class BruteServing:
+    """Serving without indexes: per generation a dict that follows the store's lanes when stepped."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
+        self.held: dict[int, dict[int, Vector]] = {}
+        self.at: dict[int, dict[int, int]] = {}
+        self.routes: dict[str, Route] = {}
+        self.calls: list[str] = []
+        self.shadow: tuple[float, int, Callable[[str, float, bool], None]] | None = None
+        self.fail: dict[str, Exception] = {}
+        for generation in store.generations():
+            if generation.live:
+                self.attach_generation(generation)
+        self.refresh_routes()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name.split(" ")[0] in self.fail:
+            raise self.fail[name.split(" ")[0]]
+
+    def attach_generation(self, generation: Generation) -> None:
+        self._call(f"attach {generation.number}")
+        self.held.setdefault(generation.number, {})
+        self.at.setdefault(generation.number, dict.fromkeys(range(self.store.shards), 0))
+
+    def detach_generation(self, number: int) -> None:
+        self._call(f"detach {number}")
+        assert all(number not in route.generations for route in self.routes.values()), "still routed"
+        self.held.pop(number, None)
+        self.at.pop(number, None)
+
+    def refresh_routes(self) -> None:
+        self._call("refresh")
+        routes = routes_of(
+            self.store.consumers(), self.store.generations(), running_migration(self.store.migrations())
+        )
+        self.routes = {route.consumer: route for route in routes}
+
+    def applied(self, generation: int) -> Mapping[int, int]:
+        if generation not in self.at:
+            raise NotFound(f"generation {generation} is not attached")
+        return dict(self.at[generation])
+
+    def drain(self) -> None:
+        for generation, shards in self.at.items():
+            for shard in shards:
+                while (batch := self.store.read_lane(generation, shard, shards[shard], 512)) is not None:
+                    for item in batch.removed.tolist():
+                        self.held[generation].pop(item, None)
+                    self.held[generation].update(zip(batch.ids.tolist(), batch.vectors, strict=True))
+                    shards[shard] = batch.upto
+
+    def index_holds(self, generation: int, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.array([int(i) in self.held[generation] for i in items], np.bool_)
+
+    def index_vectors_agree(
+        self, generation: int, items: NDArray[np.int64], vectors: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        held = self.held[generation]
+        return np.array(
+            [int(i) in held and np.array_equal(held[int(i)], v) for i, v in zip(items, vectors, strict=True)],
+            np.bool_,
+        )
+
+    def index_size(self, generation: int) -> int:
+        return len(self.held.get(generation, {}))
+
+    def set_shadow(
+        self, share: float, generation: int, record: Callable[[str, float, bool], None] | None
+    ) -> None:
+        self._call(f"shadow {share}")
+        self.shadow = None if record is None else (share, generation, record)
+
+
+def _good(gate: str, at: float, **evidence: Any) -> GateResult:
+    return result(gate, True, f"{gate}: good", at, **{"difference": 0.01, **evidence})
+
+
+def bad(gate: str, why: str = "bad", **evidence: Any) -> GateResult:
+    return result(gate, False, f"{gate}: {why}", 0.0, **evidence)
+
+
+class ScriptedJudge:
+    """Passes everything until told otherwise: ``say[method, consumer]`` are the gates to answer with (""
+    for all consumers). Every question is in ``asked``."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.say: dict[tuple[str, str], Sequence[GateResult]] = {}
+        self.fail: dict[str, Exception] = {}
+        self.asked: list[tuple[str, str, float]] = []
+        self.seeds: list[int] = []
+
+    def _ask(self, method: str, consumer: str = "", weight: float = 0.0) -> Sequence[GateResult] | None:
+        self.asked.append((method, consumer, weight))
+        if method in self.fail:
+            raise self.fail[method]
+        return self.say.get((method, consumer)) or self.say.get((method, ""))
+
+    def preflight(
+        self, consumers: Sequence[Consumer], source: Generation, target_model: str, plan: Plan
+    ) -> PreflightVerdict:
+        said = self._ask("preflight")
+        gates = said or [_good("norms", self.clock.now())]
+        return PreflightVerdict(gates, "full", {c.name: 0.8 for c in consumers}, {"items": 3})
+
+    def offline(self, consumer: Consumer, source: int, target: int, plan: Plan) -> Sequence[GateResult]:
+        said = self._ask("offline", consumer.name)
+        at = self.clock.now()
+        return said or [_good("quality", at), _good("long_tail", at), _good("target", at)]
+
+    def blended(
+        self, consumer: Consumer, source: int, target: int, weight: float, plan: Plan, seed: int
+    ) -> GateResult:
+        self.seeds.append(seed)
+        said = self._ask("blended", consumer.name, weight)
+        return said[0] if said else _good("blended", self.clock.now())
+
+    def engagement(
+        self, consumer: Consumer, progress: ConsumerProgress, arms: Arms, plan: Plan, at: float
+    ) -> GateResult:
+        said = self._ask("engagement", consumer.name)
+        if said:
+            return said[0]
+        counted = min(arms.get(arm, {}).get("impressions", 0.0) for arm in ("control", "canary"))
+        enough = counted >= consumer.engagement_min_count
+        summary = f"{consumer.name}: engagement: {counted:.0f} events" + ("" if enough else ", no evidence")
+        return result("engagement", enough, summary, at, counted=counted)
+
+    def calibrate(self, source: int, target: int) -> bytes:
+        self._ask("calibrate")
+        return b"calibration %d" % len([1 for method, _, _ in self.asked if method == "calibrate"])
+
+
+@dataclass
+class Plenty:
+    """A machine with room."""
+
+    memory: int = 1 << 40
+    disk: int = 1 << 40
+
+    def free_memory(self) -> int:
+        return self.memory
+
+    def free_disk(self) -> int:
+        return self.disk
+
+
+@dataclass
+class World:
+    """A data directory that can be closed and opened again, with everything around it."""
+
+    path: Path
+    shards: int = 1
+    clock: ManualClock = field(default_factory=ManualClock)
+    encoders: ToyEncoders = field(default_factory=ToyEncoders)
+    probe: Plenty = field(default_factory=Plenty)
+
+    def __post_init__(self) -> None:
+        self.judge = ScriptedJudge(self.clock)
+        self.store: SqlStore = None  # type: ignore[assignment]
+        self.serving: BruteServing = None  # type: ignore[assignment]
+        self.controller: MigrationController = None  # type: ignore[assignment]
+        self.open()
+        for name in DIMENSION:
+            self.store.put_model(spec(name))
+        for consumer in CONSUMERS:
+            self.store.put_consumer(consumer)
+        if not self.store.generations():
+            self.serving.attach_generation(self.store.create_generation("old", "serving", self.clock.now()))
+            self.serving.refresh_routes()
+
+    def open(self) -> None:
+        self.store = open_store(self.path, self.clock, shards=self.shards)
+        # Power failures are the store's own tests; without fsync these here take a fifth of the time.
+        raw = self.store.database._writer.connection.dbapi_connection
+        assert raw is not None
+        raw.execute("PRAGMA synchronous=OFF")
+        self.serving = BruteServing(self.store)
+        self.controller = MigrationController(
+            MigrationDeps(
+                store=self.store,
+                clock=self.clock,
+                encoders=self.encoders,
+                harness=None,
+                serving=self.serving,
+                seed=7,
+                judge=self.judge,
+                probe=self.probe,
+            )
+        )
+        self.controller.resume()
+
+    def reopen(self) -> None:
+        """As after a crash: nothing is closed in order but the file."""
+        self.store.close()
+        self.open()
+
+    def close(self) -> None:
+        self.controller.close()
+        self.store.close()
+
+    # Writing as the platform does: a vector for every live generation.
+
+    def write(self, *names: str, text: str = "text", ages: Sequence[float] | None = None) -> WriteReceipt:
+        live = [g for g in self.store.generations() if g.live]
+        writes = []
+        for place, name in enumerate(names):
+            content = f"{text} of {name}"
+            writes.append(
+                ItemWrite(
+                    name,
+                    content=content,
+                    created_at=None if ages is None else self.clock.now() - ages[place],
+                    vectors={g.number: embed(g.model, content) for g in live},
+                )
+            )
+        receipt = self.store.write_items(writes)
+        self.serving.drain()
+        return receipt
+
+    def corpus(self, count: int) -> list[str]:
+        """Items a day apart, the first one the newest, in a shuffled order of writing."""
+        names = [f"item{number:03d}" for number in range(count)]
+        order = np.random.default_rng(3).permutation(count)
+        self.write(*(names[i] for i in order), ages=[float(i) * DAY for i in order])
+        return names
+
+    # Running.
+
+    def start(self, plan: Plan | None = None, **options: Any) -> str:
+        return self.controller.start("new", plan, who="tester", **options).migration.id
+
+    def tick(self, seconds: float = 1.0) -> None:
+        self.clock.advance(seconds)
+        self.serving.drain()
+        self.controller.tick()
+
+    def fill(self) -> int:
+        """Runs the backfill until it has nothing to do; returns how many items it looked at."""
+        total = 0
+        while count := self.controller.backfill.step():
+            total += count
+        self.serving.drain()
+        return total
+
+    def blended(self, plan: Plan | None = None, items: int = 20) -> str:
+        """A migration in phase BLENDED with the whole corpus in the target."""
+        self.corpus(items)
+        migration = self.start(plan)
+        self.tick()
+        self.fill()
+        self.tick()
+        assert self.phase is Phase.BLENDED
+        return migration
+
+    def days(self, days: float, *, step: float = 0.25, traffic: bool = True) -> None:
+        """Time passes, with traffic on both arms and in the shadow."""
+        left = days * DAY
+        while left > 1e-6:
+            if traffic:
+                self.traffic()
+            move = min(step * DAY, left)
+            self.tick(move)
+            left -= move
+
+    def traffic(self, count: float = 100.0) -> None:
+        running = next((m for m in self.store.migrations() if not m.finished), None)
+        for name, route in self.serving.routes.items():
+            if running is None:
+                continue
+            self.engage(running.id, name, "control", count)
+            if route.canary_share > 0:
+                self.engage(running.id, name, "canary", count)
+            if self.serving.shadow is not None:
+                for _ in range(30):
+                    self.serving.shadow[2](name, 0.9, True)
+
+    def engage(self, migration: str, name: str, arm: str, count: float) -> None:
+        self.store.add_engagement(migration, name, arm, {"impressions": count, "clicks": count / 2}, False)
+
+    # Looking.
+
+    @property
+    def migration(self) -> Migration:
+        return self.store.migrations()[-1]
+
+    @property
+    def phase(self) -> Phase:
+        return self.migration.phase
+
+    def reads(self, name: str) -> tuple[int, ...]:
+        """The generations that a consumer's queries are answered from, the canary's included."""
+        route = self.serving.routes[name]
+        if route.weight == 0 and route.canary_share == 0:
+            return (route.source,)
+        return (route.target,) if route.weight == 1 else (route.source, route.target)
+
+    def weights(self) -> dict[str, float]:
+        return {name: progress.weight for name, progress in self.migration.consumers.items()}
+
+    def events(self, what: str = "") -> list[MigrationEvent]:
+        found = self.store.events(self.migration.id)
+        return [event for event in found if not what or event.what == what]
+
+    def lacking(self, generation: int) -> list[str]:
+        return [item.id for item in self.store.missing_items(generation, 10_000)]
+
+    def number(self, name: str) -> int:
+        item = self.store.get_item(name)
+        assert item is not None
+        return item.item
