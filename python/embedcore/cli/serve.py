@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedcore.background import favour_short_work
 from embedcore.cli.context import Session, command
 from embedcore.cli.models import builtin
 from embedcore.errors import FailedPrecondition, InvalidArgument
@@ -56,9 +57,17 @@ def serve(
     """Serve a data directory until SIGTERM or Ctrl-C, then drain, save snapshots and end with 0."""
     from embedcore.platform import Platform
     from embedcore.server import Server, ServerConfig
+    from embedcore.server.config import resolve
 
     if time_scale <= 0:
         raise InvalidArgument(f"--time-scale must be above 0, got {time_scale:g}")
+    if shards is not None and shards & (shards - 1):
+        raise InvalidArgument(f"--shards must be a power of two, got {shards}")
+    if time_scale != 1 and not simulated and not session.data_dir.exists():
+        raise FailedPrecondition(
+            f"time scale {time_scale:g} needs a simulated data directory; {session.data_dir} does not"
+            " exist: create it with --simulated"
+        )
     config = ServerConfig(
         listen=listen,
         stream_listen=stream_listen or "",
@@ -67,6 +76,8 @@ def serve(
         token_file=session.token_file or "",
         callable_targets=callable_targets,
     )
+    favour_short_work()
+    resolve(config)  # what is wrong with it is said before a directory is created
     spec = None if model is None else builtin(model)
     # Signals are caught before anything is opened, so that a start can be interrupted cleanly too.
     with _stop_signals() as stop, session.out.progress("loading", None):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +29,8 @@ from embedcore.evaluation.golden import GoldenQuery
 from embedcore.types import Consumer, Item, SearchRequest, SequenceToken
 
 WHO = "demo"
-_BATCH = 200
+_BATCH = 128
+_STREAMS = 2
 _SEARCHES = 50
 _DEADLINE_S = 60.0
 _KEYS_TRIED = 2_000
@@ -39,20 +42,29 @@ Progress = Callable[[int], None]
 
 
 def ingest(client: Client, items: Sequence[Item], log: OracleLog, progress: Progress) -> float:
-    """Writes the items over one stream; returns items per second. Each acknowledgement goes to the log.
-    When this returns, a search finds them all."""
+    """Writes the items over two streams (an encoder call runs on one core); returns items per second. Each
+    acknowledgement goes to the log. When this returns, a search finds them all."""
     began = time.monotonic()
-    batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+    lock = threading.Lock()
     done = 0
-    token: SequenceToken = {}
-    for batch, receipt in zip(batches, client.ingest(batches), strict=True):
-        for item, version in zip(batch, receipt.versions, strict=True):
-            log.upserted(item.id, version, item.content or "")
-        done += len(batch)
-        token = receipt.token
-        progress(done)
+    tokens: list[SequenceToken] = []
+
+    def stream(part: Sequence[Item]) -> None:
+        nonlocal done
+        batches = [part[start : start + _BATCH] for start in range(0, len(part), _BATCH)]
+        for batch, receipt in zip(batches, client.ingest(batches), strict=True):
+            for item, version in zip(batch, receipt.versions, strict=True):
+                log.upserted(item.id, version, item.content or "")
+            with lock:
+                done += len(batch)
+                tokens.append(receipt.token)
+                progress(done)
+
+    with ThreadPoolExecutor(_STREAMS) as pool:
+        list(pool.map(stream, [items[number::_STREAMS] for number in range(_STREAMS)]))
+    newest = {shard: max(t.get(shard, 0) for t in tokens) for token in tokens for shard in token}
     consumer = client.consumers()[0]
-    client.search(consumer.name, items[-1].content, min_sequence=token, timeout=_DEADLINE_S)
+    client.search(consumer.name, items[-1].content, min_sequence=newest, timeout=_DEADLINE_S)
     return len(items) / (time.monotonic() - began)
 
 
@@ -80,9 +92,8 @@ def served(client: Client, consumer: Consumer, queries: Sequence[GoldenQuery], u
 
     FailedPrecondition when the answers were not all of one arm.
     """
-    answers: list[list[str]] = []
-    arms: set[str] = set()
-    for start in range(0, len(queries), _SEARCHES):
+
+    def ask(start: int) -> list[tuple[str, list[str]]]:
         part = queries[start : start + _SEARCHES]
         requests = [
             SearchRequest(
@@ -94,12 +105,20 @@ def served(client: Client, consumer: Consumer, queries: Sequence[GoldenQuery], u
             )
             for query in part
         ]
-        for query, answer in zip(part, client.search_batch(requests), strict=True):
-            arms.add(answer.provenance.arm)
-            answers.append([hit.id for hit in answer.hits if hit.id not in query.exclude][: consumer.k])
+        return [
+            (
+                answer.provenance.arm,
+                [hit.id for hit in answer.hits if hit.id not in query.exclude][: consumer.k],
+            )
+            for query, answer in zip(part, client.search_batch(requests), strict=True)
+        ]
+
+    with ThreadPoolExecutor(_STREAMS) as pool:
+        found = [one for part in pool.map(ask, range(0, len(queries), _SEARCHES)) for one in part]
+    arms = {arm for arm, _ in found}
     if len(arms) != 1:
         raise FailedPrecondition(f"{consumer.name}: answers came from the arms {sorted(arms)}, expected one")
-    return Served(arms.pop(), answers)
+    return Served(arms.pop(), [ids for _, ids in found])
 
 
 def canary_key(client: Client, consumer: Consumer, query: GoldenQuery, seed: int) -> str:

@@ -169,8 +169,9 @@ class Outcome:
         ]
         plan = self.status.migration.plan
         lines.append(
-            f"plan as by default, but the shadow on {plan.shadow_share:.0%} of the queries and evaluations every"
-            f" {duration(plan.evaluate_every_seconds)} of simulated time: traffic and machine are small"
+            f"plan as by default, but with the shadow on {plan.shadow_share:.0%} of queries and an evaluation"
+            f" every {duration(plan.evaluate_every_seconds)} of simulated time: traffic and machine are"
+            " small"
         )
         lines += [
             f"{name}: quality target taken from the measured source baseline, {target:.3f}"

@@ -8,7 +8,6 @@ was being encoded wins, and a deleted item stays deleted.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 
@@ -31,7 +30,6 @@ RECHECK_MACHINE = 2.0
 SWEEP = 600.0  # seconds of the clock between sweeps of a shard in which nothing was missing
 SWEEP_MACHINE = 5.0
 IDLE = 0.2  # seconds of the machine between looks for work
-NICENESS = 10
 _QUEUED_LOOKED_AT = 10_000
 
 
@@ -57,7 +55,6 @@ class BackfillWorker:
     def run(self, stop: threading.Event) -> None:
         """Steps until ``stop``. An error is recorded once and tried again; it never ends the thread."""
         self.stop = stop
-        _lower_priority()
         guard = Guard(self._context)
         clock = self._context.clock
         while not stop.is_set():
@@ -200,10 +197,3 @@ class BackfillWorker:
 
         self._context.journal.update(migration.id, change)
 
-
-def _lower_priority() -> None:
-    """Live queries go first where the system lets a thread be nicer than its process."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-    except (AttributeError, OSError) as error:
-        log.info("the backfill runs at normal priority: %s", error)

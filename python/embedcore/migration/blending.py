@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 
-from embedcore.migration.context import Context, only_if
+from embedcore.migration.context import Context, Guard, only_if
 from embedcore.migration.deps import at_least
 from embedcore.migration.gates import evidence_of
 from embedcore.migration.journal import CONTROLLER, Change, Note
@@ -109,30 +110,40 @@ def check_blended(context: Context, migration: Migration, consumer: Consumer) ->
     context.journal.update(migration.id, only_if(_at(consumer.name, progress), change))
 
 
-def take_step(context: Context, migration: Migration) -> None:
+def take_step(context: Context, migration: Migration, guard: Guard) -> None:
     """Raises each consumer by the step of the plan whose day has come, if its coverage and its gate allow.
 
     The gate is the blended evaluation *at the step's weight*, made before the step is taken: no consumer
-    sees a blend that was not measured. In a unified migration all take it together or none.
+    sees a blend that was not measured. In a unified migration all take it together or none. A consumer that
+    cannot be evaluated holds up no other.
     """
     if migration.phase is not Phase.BLENDED or migration.paused or not migration.plan.auto_advance:
         return
     known = context.consumers()
-    ready: list[tuple[str, float, GateResult]] = []
-    wanted = 0
+    gates: dict[str, GateResult] = {}
+    wanted: dict[str, float] = {}
     for name in sorted(migration.consumers):
         progress = migration.consumers[name]
         step = due_step(migration.plan, migration.dual_write_at or 0.0, context.now(), progress.weight)
         if name not in known or step is None or (progress.reverted and not migration.plan.unified):
             continue
-        wanted += 1
-        gate = _step_gate(context, migration, known[name], step.weight)
-        if gate is not None and gate.passed and not progress.reverted:
-            ready.append((name, step.weight, gate))
-    if migration.plan.unified and len(ready) < wanted:
+        wanted[name] = step.weight
+        guard.run(
+            f"step of {name}", partial(_judge_step, context, migration, known[name], step.weight, gates)
+        )
+    ready = [n for n, gate in gates.items() if gate.passed and not migration.consumers[n].reverted]
+    if migration.plan.unified and len(ready) < len(wanted):
         return
-    for name, weight, gate in ready:
-        _raise(context, migration, name, weight, gate)
+    for name in ready:
+        _raise(context, migration, name, wanted[name], gates[name])
+
+
+def _judge_step(
+    context: Context, migration: Migration, consumer: Consumer, weight: float, gates: dict[str, GateResult]
+) -> None:
+    gate = _step_gate(context, migration, consumer, weight)
+    if gate is not None:
+        gates[consumer.name] = gate
 
 
 def _step_gate(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from embedcore.errors import FailedPrecondition
 from embedcore.migration import exits
 from embedcore.migration.blending import BEFORE_STEP, evaluation_period, hold
-from embedcore.migration.context import Context, enforce, need_phase
+from embedcore.migration.context import Context, Guard, enforce, need_phase
 from embedcore.migration.deps import at_least
 from embedcore.migration.gates import OWN_GATES, evidence_of, offline_gates, result
 from embedcore.migration.journal import CONTROLLER, Change, Note
@@ -56,44 +58,57 @@ def start_canary(context: Context, migration: Migration, consumer: Consumer, cov
     context.journal.update(migration.id, change)
 
 
-def to_full(context: Context, migration: Migration, coverage: GateResult) -> None:
+def to_full(context: Context, migration: Migration, coverage: GateResult, guard: Guard) -> None:
     """Weight 1 for each consumer that has reached the last step and whose gates all pass; together, or not
-    at all, in a unified migration. The parity gate may halt everything."""
+    at all, in a unified migration. A consumer that cannot be judged holds up no other."""
     if migration.phase is not Phase.BLENDED:
         return
     known = context.consumers()
     passed: dict[str, list[GateResult]] = {}
     waiting = [name for name, p in migration.consumers.items() if p.weight < 1 and name in known]
     for name in sorted(waiting):
-        progress = migration.consumers[name]
-        gates = consumer_gates(context, migration, known[name], coverage)
-        parity = next(gate for gate in gates if gate.gate == "parity")
-        if parity.evidence.get("halt"):
-            exits.halt(context, migration, name, parity)
-            return
-        if parity.evidence.get("shown") and progress.gates.get("parity") != parity:
-            migration = _lift_shown(context, migration, name, parity)
-        if migration.paused or not migration.plan.auto_advance or progress.reverted:
-            continue
-        if progress.weight < final_weight(migration.plan):
-            continue
-        blended = progress.gates.get("blended")
-        if progress.weight > 0 and (blended is None or blended.evidence.get(BEFORE_STEP)):
-            continue  # the last step has not stood its first periodic check yet
-        # Only what does not cost an evaluation is asked first; the golden set is, when all else passes.
-        others = all(gate.passed for gate in gates if gate.gate in OWN_GATES)
-        if others and needs_offline(context, migration, name):
-            migration = _offline_again(context, migration, known[name])
-            gates = consumer_gates(context, migration, known[name], coverage)
-        failed = [gate.gate for gate in gates if not gate.passed]
-        if failed:
-            hold(context, migration, name, f"weight 1 waits for: {', '.join(failed)}")
-        else:
-            passed[name] = gates
+        guard.run(
+            f"weight 1 of {name}", partial(_judge_full, context, migration, known[name], coverage, passed)
+        )
     if migration.plan.unified and len(passed) < len(waiting):
         return
     for name, gates in passed.items():
         _full(context, migration, name, gates)
+
+
+def _judge_full(
+    context: Context,
+    migration: Migration,
+    consumer: Consumer,
+    coverage: GateResult,
+    passed: dict[str, list[GateResult]],
+) -> None:
+    """Puts the consumer's gates into ``passed`` when all are met. The parity gate may halt everything."""
+    name, progress = consumer.name, migration.consumers[consumer.name]
+    gates = consumer_gates(context, migration, consumer, coverage)
+    parity = next(gate for gate in gates if gate.gate == "parity")
+    if parity.evidence.get("halt"):
+        exits.halt(context, migration, name, parity)
+        return
+    if parity.evidence.get("shown") and progress.gates.get("parity") != parity:
+        migration = _lift_shown(context, migration, name, parity)
+    if migration.paused or not migration.plan.auto_advance or progress.reverted:
+        return
+    blended = progress.gates.get("blended")
+    if progress.weight < final_weight(migration.plan):
+        return
+    if progress.weight > 0 and (blended is None or blended.evidence.get(BEFORE_STEP)):
+        return  # the last step has not stood its first periodic check yet
+    # What costs no evaluation is asked first; the golden set is, when all else passes.
+    others = all(gate.passed for gate in gates if gate.gate in OWN_GATES)
+    if others and needs_offline(context, migration, name):
+        migration = _offline_again(context, migration, consumer)
+        gates = consumer_gates(context, migration, consumer, coverage)
+    failed = [gate.gate for gate in gates if not gate.passed]
+    if failed:
+        hold(context, migration, name, f"weight 1 waits for: {', '.join(failed)}")
+    else:
+        passed[name] = gates
 
 
 def _lift_shown(context: Context, migration: Migration, name: str, parity: GateResult) -> Migration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from embedcore.migration import blending, cutover, exits, reclaim
 from embedcore.migration.consistency import ConsistencyJob
@@ -197,12 +198,15 @@ class Loop:
             shadow.drain()
 
     def _periodic(self, migration: Migration) -> None:
+        """Guarded one by one, as all that is asked per consumer: one that cannot be evaluated must not keep
+        another from being put back."""
         for name, consumer in self._context.consumers().items():
             if name in migration.consumers:
-                blending.check_blended(self._context, migration, consumer)
+                check = partial(blending.check_blended, self._context, migration, consumer)
+                self._guard.run(f"check of {name}", check)
 
     def _steps(self, migration: Migration) -> None:
-        blending.take_step(self._context, migration)
+        blending.take_step(self._context, migration, self._guard)
 
     def _canaries(self, migration: Migration) -> None:
         if migration.phase is not Phase.BLENDED:
@@ -210,11 +214,13 @@ class Loop:
         coverage = target_coverage(self._context, migration)
         for name, consumer in self._context.consumers().items():
             if name in migration.consumers:
-                cutover.start_canary(self._context, migration, consumer, coverage)
+                start = partial(cutover.start_canary, self._context, migration, consumer, coverage)
+                self._guard.run(f"canary of {name}", start)
 
     def _to_full(self, migration: Migration) -> None:
         if migration.phase is Phase.BLENDED:
-            cutover.to_full(self._context, migration, target_coverage(self._context, migration))
+            coverage = target_coverage(self._context, migration)
+            cutover.to_full(self._context, migration, coverage, self._guard)
 
     def _cutover(self, migration: Migration) -> None:
         """By the plan: asked with all gates, without recording a refusal at every tick."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcore import _native
+from embedcore.background import background_threads
 from embedcore.clock import Clock
 from embedcore.errors import NotFound, Unavailable
 from embedcore.index import Index
@@ -178,7 +179,10 @@ class Serving:
         self, generation: int, queries: Vectors, k: int, ef_search: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Dense ids (q, k), -1 padded, and distances (q, k), inf padded, over all shards."""
-        found = [index.search(queries, k=k, ef_search=ef_search) for index in self._of(generation)]
+        found = [
+            index.search(queries, k=k, ef_search=ef_search, threads=background_threads())
+            for index in self._of(generation)
+        ]
         if len(found) == 1:
             return found[0].ids, found[0].distances
         ids = np.concatenate([f.ids for f in found], axis=1)
@@ -192,7 +196,9 @@ class Serving:
         slot = self.slots.get(consumer)
         if slot is None:
             raise NotFound(f"consumer {consumer!r} has no route: register it with `embedcore consumers set`")
-        return self.router.search_batch(slot, dict(queries), k, weight=weight)
+        return self.router.search_batch(
+            slot, dict(queries), k, weight=weight, threads=background_threads()
+        )
 
     def _of(self, generation: int) -> list[Index]:
         indexes = self._indexes.get(generation)

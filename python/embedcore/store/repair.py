@@ -8,6 +8,7 @@ from sqlalchemy import Connection, case, func, select
 
 from embedcore.store import schema
 from embedcore.store.dialect import upsert
+from embedcore.store.generations import live_generations
 from embedcore.store.interface import RepairEntry
 from embedcore.store.rows import chunks
 
@@ -129,15 +130,18 @@ def read_repairs(connection: Connection, generation: int | None, limit: int) -> 
         )
         .join_from(schema.repair, schema.items, _items.item == _repair.item)
         .order_by(_repair.priority.desc(), _repair.attempts, _repair.enqueued_at, _repair.item)
+        .where(_repair.generation.in_(_generations(connection, generation)))
         .limit(limit)
     )
-    if generation is not None:
-        query = query.where(_repair.generation == generation)
     return [RepairEntry(*row) for row in connection.execute(query)]
 
 
 def count_repairs(connection: Connection, generation: int | None) -> int:
     query = select(func.count()).select_from(schema.repair)
-    if generation is not None:
-        query = query.where(_repair.generation == generation)
-    return int(connection.scalar(query) or 0)
+    wanted = _generations(connection, generation)
+    return int(connection.scalar(query.where(_repair.generation.in_(wanted))) or 0)
+
+
+def _generations(connection: Connection, generation: int | None) -> list[int]:
+    """The one, or all live ones: what a retired one lacks is no work any more."""
+    return live_generations(connection) if generation is None else [generation]

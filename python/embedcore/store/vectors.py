@@ -1,7 +1,8 @@
 """Vector rows inside a transaction: put, forgotten, dropped, and read back with their checksums.
 
-Invariant: a row belongs to a live item; its sequence is null exactly when the item has moved on to a later
-version without a vector. Such a row stays until it is replaced, because indexes still hold that vector.
+Invariant: a row belongs to a live item; in a live generation its sequence is null exactly when the item has
+moved on to a later version without a vector. Such a row stays until it is replaced, because indexes still
+hold that vector.
 """
 
 from __future__ import annotations

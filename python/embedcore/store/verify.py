@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, func, or_, select
 from embedcore.errors import NotFound
 from embedcore.store import schema
 from embedcore.store.checksum import is_intact, item_digest, to_unsigned
-from embedcore.store.generations import read_generations
+from embedcore.store.generations import live_generations, read_generations
 from embedcore.store.interface import ShardCheck
 
 _items = schema.items.c
@@ -89,16 +89,18 @@ def _orphans(connection: Connection) -> list[str]:
 
 
 def _stale_marks(connection: Connection) -> list[str]:
-    """Vector rows whose sequence disagrees with their version."""
+    """Vector rows of live generations whose sequence disagrees with their version."""
+    live = live_generations(connection)
     query = (
         select(_vectors.generation, _vectors.item, _vectors.version, _items.version.label("current"))
         .select_from(schema.vectors.join(schema.items, _items.item == _vectors.item))
         .where(
+            _vectors.generation.in_(live),
             or_(
                 and_(_vectors.version == _items.version, _vectors.sequence.is_(None)),
                 and_(_vectors.version != _items.version, _vectors.sequence.is_not(None)),
                 _vectors.version > _items.version,
-            )
+            ),
         )
         .limit(_LISTED)
     )

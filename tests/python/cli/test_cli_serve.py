@@ -132,3 +132,4 @@ def test_what_cannot_be_served_is_refused(
     assert said in ran.err.lower()
     assert ran.out == ""
     assert len(ran.err.splitlines()) == 1
+    assert not data.exists()

@@ -279,7 +279,10 @@ def test_an_evaluation_that_cannot_run_is_recorded_once_and_tried_again(world: W
     world.judge.fail["blended"] = Unavailable("index not loaded")
     world.days(2)
     assert world.weights() == dict.fromkeys(NAMES, 0.0), "no evidence is a gate not met"
-    assert [e.why for e in world.events("error")] == ["steps: index not loaded"]
+    assert [e.why for e in world.events("error")] == [
+        "step of ads: index not loaded",
+        "step of search: index not loaded",
+    ]
     del world.judge.fail["blended"]
     world.days(0.5)
     assert world.weights() == dict.fromkeys(NAMES, 0.1)
@@ -299,3 +302,24 @@ def test_unified_consumers_move_together(world: World) -> None:
     del world.judge.say["blended", "ads"]
     weight(world, "search", 0.2)
     assert world.weights() == dict.fromkeys(NAMES, 0.2)
+
+
+def test_a_consumer_that_cannot_be_evaluated_does_not_shield_another(world: World) -> None:
+    """ads comes first in every loop, and its golden set is gone."""
+    world.blended()
+    world.days(1.5)
+    blended = world.judge.blended
+
+    def lost(*arguments: object) -> object:
+        if arguments[0].name == "ads":  # type: ignore[attr-defined]
+            raise NotFound("ads has no golden set")
+        return blended(*arguments)  # type: ignore[arg-type]
+
+    world.judge.blended = lost  # type: ignore[method-assign,assignment]
+    world.judge.say["blended", "search"] = [bad("blended", "loses 5 pp")]
+    world.tick(900)
+    assert world.weights() == {"ads": 0.1, "search": 0.0}
+    del world.judge.say["blended", "search"]
+    weight(world, "search", 0.1)
+    world.days(2)
+    assert world.weights() == {"ads": 0.1, "search": 0.5}, "without evidence ads goes no further"

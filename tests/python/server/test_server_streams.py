@@ -82,6 +82,24 @@ def test_open_streams_that_send_nothing_starve_no_unary_call(server: Server, cli
     assert [list(stream) for stream in streams] == [[], [], []]
 
 
+def test_a_caller_that_goes_away_is_no_error(
+    server: Server, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = threading.Event()
+
+    def silent() -> Iterator[SearchRequest]:
+        yield SearchRequest("search", text="x")
+        gone.wait(20)
+
+    stream = client.search_stream(silent())
+    next(stream)
+    gone.wait(0.3)  # the server waits for the second request by now
+    stream.close()  # type: ignore[attr-defined]
+    assert server.stop(5.0)  # every handler has returned
+    gone.set()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_open_reflection_streams_starve_no_unary_call(server: Server, client: Client) -> None:
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 

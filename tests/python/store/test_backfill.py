@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,9 +57,9 @@ def test_backfill_goes_from_recent_to_old_and_skips_what_is_there(
 def test_backfill_reads_the_recency_index_without_sorting(store: SqlStore) -> None:
     generation(store)
     store.write_items([write(str(number), {1: 1.0}) for number in range(50)])
-    statements: list[tuple[str, object]] = []
+    statements: list[tuple[str, Any]] = []
 
-    def note(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         statements.append((statement, parameters))
 
     event.listen(store.database._read_engine, "before_cursor_execute", note)
@@ -178,6 +179,20 @@ def test_dropping_a_generation_reclaims_it_and_its_space(store: SqlStore) -> Non
     # 599 vectors of 8,000 bytes were almost all of the file.
     assert left < pages / 4
     assert store.verify() == []
+
+
+def test_a_retired_generation_is_no_work_and_no_damage_before_it_is_dropped(store: SqlStore) -> None:
+    first = generation(store)
+    generation(store, "new", "filling")
+    store.write_items([write("a", {1: 1.0}), write("b")])
+    assert store.repair_count() == 3
+    store.put_generation(first.model_copy(update={"state": "retired"}))
+    store.write_items([write("a", {2: 2.0})])
+    assert store.verify() == []
+    assert [(entry.generation, entry.id) for entry in store.repairs(None, 9)] == [(2, "b")]
+    assert (store.repair_count(), store.repair_count(1)) == (1, 1)
+    assert store.drop_generation_vectors(1) == 1
+    assert store.repair_count(1) == 0
 
 
 def test_checkpoints_are_per_name_generation_and_shard(open_at: Callable[..., SqlStore]) -> None:

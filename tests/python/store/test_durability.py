@@ -49,8 +49,8 @@ def test_ten_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         # The last line may have been cut by the kill.
         for line in lines:
             if line.endswith("\n"):
-                item_id, version, deleted = line.split()
-                acknowledged[item_id] = (int(version), deleted == "1")
+                item_id, at, gone = line.split()
+                acknowledged[item_id] = (int(at), gone == "1")
                 total += 1
 
         store = open_store(data_dir, ManualClock())

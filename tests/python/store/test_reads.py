@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from embedcore.store import SqlStore
+from embedcore.types import Attributes
 from store.builders import generation, item_number, write
 
 
@@ -75,7 +76,14 @@ def test_matching_by_attributes_follows_updates_and_deletes(store: SqlStore) -> 
                 attributes["rank"] = int(rng.integers(2))
             store.write_items([write(name, attributes=attributes)])
             wanted[name] = attributes
-    for query in ({"pos": "noun"}, {"rank": 1}, {"pos": "verb", "rank": 0}, {"pos": "none"}, {"other": 1}):
+    queries: list[Attributes] = [
+        {"pos": "noun"},
+        {"rank": 1},
+        {"pos": "verb", "rank": 0},
+        {"pos": "none"},
+        {"other": 1},
+    ]
+    for query in queries:
         found = store.matching("", query)
         assert found is not None
         expected = [

@@ -189,8 +189,8 @@ def test_late_vectors_for_a_deleted_and_re_added_item_are_void(store: SqlStore) 
         (ItemWrite("a", attributes={"k": [1]}), "list"),  # type: ignore[dict-item]
         (ItemWrite("a", vectors={1: vector(1.0, dimension=5)}), r"shape \(5,\).*\(4,\)"),
         (ItemWrite("a", vectors={1: vector(float("nan"))}), "finite"),
-        (ItemWrite("a", vectors={1: np.array([1e300, 0, 0, 0])}), "finite"),  # type: ignore[dict-item]
-        (ItemWrite("a", vectors={1: np.array(["x"] * 4)}), "floats"),  # type: ignore[dict-item]
+        (ItemWrite("a", vectors={1: np.array([1e300, 0, 0, 0])}), "finite"),
+        (ItemWrite("a", vectors={1: np.array(["x"] * 4)}), "floats"),
         (ItemWrite("a", vectors={7: vector(1.0)}), "generation 7 does not exist"),
         (ItemWrite("a", failures={7: "why"}), "generation 7 does not exist"),
     ],
