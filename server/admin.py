@@ -81,6 +81,12 @@ class AdminService(Service, admin_pb2_grpc.AdminServiceServicer):
         return generation_to_message(self.platform.create_generation(request.model))
 
     @unary
+    def SetTimeScale(
+        self, request: admin_pb2.SetTimeScaleRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.SetTimeScaleResponse:
+        return admin_pb2.SetTimeScaleResponse(now=self.platform.set_time_scale(request.scale))
+
+    @unary
     def GetStatus(
         self, request: admin_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> admin_pb2.PlatformStatus:

@@ -4,20 +4,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <atomic>
-#include <chrono>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "bindings/index_calls.h"
 #include "bindings/registers.h"
 #include "hnsw/exact.h"
 #include "hnsw/filter.h"
 #include "hnsw/index.h"
 #include "hnsw/kernels.h"
-#include "hnsw/parallel.h"
 #include "hnsw/validate.h"
 
 namespace embedcore::bindings {
@@ -36,117 +33,19 @@ constexpr const char* compiler = "gcc " __VERSION__;
 
 using Counts = py::array_t<std::uint64_t, py::array::c_style>;
 
-std::span<const std::int64_t> span_of(const Ids& ids) { return {ids.data(), static_cast<std::size_t>(ids.size())}; }
-
-// Asks the interpreter, at most ten times a second, whether to go on: Ctrl-C, and a progress callback.
-// poll() is for the thread that called into the module, without the GIL.
-class Interruption {
- public:
-  explicit Interruption(py::object progress = py::none(), std::size_t total = 0)
-      : progress_(std::move(progress)), total_(total) {}
-
-  bool poll(std::size_t done) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(100)) return true;
-    last_ = now;
-    const py::gil_scoped_acquire gil;
-    try {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (!progress_.is_none()) progress_(done, total_);
-      return true;
-    } catch (py::error_already_set& error) {
-      error_ = std::make_unique<py::error_already_set>(std::move(error));
-      return false;
-    }
-  }
-  // With the GIL held, after the work: raises what stopped it.
-  void rethrow() {
-    if (error_) throw py::error_already_set(std::move(*error_));
-  }
-
- private:
-  py::object progress_;
-  std::size_t total_;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-  std::unique_ptr<py::error_already_set> error_;
-};
-
-// A Python callable id -> bool. Takes the GIL for each id; the first exception ends the search.
-class CallableFilter final : public hnsw::IdFilter {
- public:
-  explicit CallableFilter(py::object callable) : callable_(std::move(callable)) {}
-
-  [[nodiscard]] bool allows(std::int64_t id) const override {
-    if (failed_) return false;
-    const py::gil_scoped_acquire gil;
-    try {
-      const int truth = PyObject_IsTrue(callable_(id).ptr());
-      if (truth < 0) throw py::error_already_set();
-      return truth == 1;
-    } catch (py::error_already_set& error) {
-      error_ = std::make_unique<py::error_already_set>(std::move(error));
-      failed_ = true;
-      return false;
-    }
-  }
-  [[nodiscard]] bool cancelled() const override { return failed_; }
-  void rethrow() const {
-    if (error_) throw py::error_already_set(std::move(*error_));
-  }
-
- private:
-  py::object callable_;
-  mutable bool failed_ = false; // used by one thread: searches with a callable do not fan out
-  mutable std::unique_ptr<py::error_already_set> error_;
-};
-
-// The filter argument of a call: None, an IdSet, or a callable.
-struct FilterArgument {
-  explicit FilterArgument(const py::object& object) {
-    if (object.is_none()) return;
-    if (py::isinstance<hnsw::IdSet>(object)) {
-      filter = object.cast<const hnsw::IdSet*>();
-      empty = object.cast<const hnsw::IdSet*>()->size() == 0;
-    } else {
-      filter = &callable.emplace(object);
-    }
-  }
-  std::optional<CallableFilter> callable;
-  const hnsw::IdFilter* filter = nullptr;
-  bool empty = false;
-};
-
-// Runs body(query number) for n queries on threads, without the GIL; raises what stops it.
-template <class Body>
-void for_each_query(std::size_t n, unsigned threads, const FilterArgument& filter, const Body& body) {
-  Interruption interruption;
-  std::atomic<std::size_t> next{0};
-  std::atomic<bool> stop{false};
-  {
-    const py::gil_scoped_release release;
-    const unsigned workers = filter.callable ? 1 : hnsw::workers_for(threads, n / 4);
-    hnsw::run_workers(workers, [&](unsigned worker) {
-      while (!stop.load(std::memory_order_relaxed)) {
-        const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
-        if (i >= n) return;
-        body(i);
-        const bool failed = filter.callable && filter.callable->cancelled();
-        if (failed || (worker == 0 && !interruption.poll(i))) stop.store(true, std::memory_order_relaxed);
-      }
-    });
-  }
-  interruption.rethrow();
-  if (filter.callable) filter.callable->rethrow();
+std::span<const std::int64_t> span_of(const Ids& ids) {
+  return {ids.data(), static_cast<std::size_t>(ids.size())};
 }
 
 Status check_queries(const Index& index, const Floats& queries) {
   const py::gil_scoped_release release;
-  return hnsw::check_vectors(index.config(), queries.data(), static_cast<std::size_t>(queries.shape(0)), "query");
+  return hnsw::check_vectors(index.config(), queries.data(), static_cast<std::size_t>(queries.shape(0)),
+                             "query");
 }
 
-void search(const Index& index, const Floats& queries, std::size_t k, std::size_t ef, const py::object& filter_object,
-            unsigned threads, Ids& ids, Floats& distances, std::optional<Counts> hops,
-            std::optional<Counts> computed) {
+void search(const Index& index, const Floats& queries, std::size_t k, std::size_t ef,
+            const py::object& filter_object, unsigned threads, Ids& ids, Floats& distances,
+            std::optional<Counts> hops, std::optional<Counts> computed) {
   raise_if_error(check_queries(index, queries));
   const FilterArgument filter(filter_object);
   const auto n = static_cast<std::size_t>(queries.shape(0));
@@ -157,9 +56,10 @@ void search(const Index& index, const Floats& queries, std::size_t k, std::size_
   std::uint64_t* count = computed ? computed->mutable_data() : nullptr;
   for_each_query(n, threads, filter, [&](std::size_t i) {
     hnsw::SearchStats stats;
-    const std::size_t found = filter.empty ? 0
-                                           : index.search(query + i * index.config().dim, k, ef, filter.filter,
-                                                          id + i * k, distance + i * k, &stats);
+    const std::size_t found = filter.empty
+                                  ? 0
+                                  : index.search(query + i * index.config().dim, k, ef, filter.filter,
+                                                 id + i * k, distance + i * k, &stats);
     for (std::size_t j = found; j < k; ++j) {
       id[i * k + j] = -1;
       distance[i * k + j] = std::numeric_limits<float>::infinity();
@@ -203,7 +103,8 @@ void add(Index& index, const Ids& ids, const Floats& vectors, unsigned threads, 
   Status status;
   {
     const py::gil_scoped_release release;
-    status = index.add(span_of(ids), vectors.data(), threads, [&](std::size_t done) { return interruption.poll(done); });
+    status = index.add(span_of(ids), vectors.data(), threads,
+                       [&](std::size_t done) { return interruption.poll(done); });
   }
   interruption.rethrow();
   raise_if_error(status);
@@ -308,7 +209,8 @@ std::shared_ptr<Index> load(const std::string& path) {
   return value_or_raise(std::move(*result));
 }
 
-py::tuple exact_search(int metric, const Floats& base, const Floats& queries, std::size_t k, unsigned threads) {
+py::tuple exact_search(int metric, const Floats& base, const Floats& queries, std::size_t k,
+                       unsigned threads) {
   const auto n = static_cast<std::size_t>(queries.shape(0));
   hnsw::Config config;
   config.dim = static_cast<std::uint32_t>(base.shape(1));
@@ -327,8 +229,8 @@ py::tuple exact_search(int metric, const Floats& base, const Floats& queries, st
     if (status.ok()) status = hnsw::check_vectors(config, query_rows.data, n, "query");
     if (status.ok()) {
       status = hnsw::exact_search(
-          config.metric, config.dim, base_rows, query_rows, k, threads, [&] { return interruption.poll(0); }, id,
-          distance);
+          config.metric, config.dim, base_rows, query_rows, k, threads, [&] { return interruption.poll(0); },
+          id, distance);
     }
   }
   interruption.rethrow();
@@ -349,7 +251,8 @@ py::dict build_info() {
 
 void register_index(py::module_& m) {
   py::class_<hnsw::IdSet>(m, "IdSet")
-      .def(py::init([](const Ids& ids) { return std::make_unique<hnsw::IdSet>(span_of(ids)); }), py::arg("ids"))
+      .def(py::init([](const Ids& ids) { return std::make_unique<hnsw::IdSet>(span_of(ids)); }),
+           py::arg("ids"))
       .def("__len__", &hnsw::IdSet::size)
       .def("__contains__", &hnsw::IdSet::allows);
 
@@ -366,11 +269,11 @@ void register_index(py::module_& m) {
             return index.remove(span_of(ids));
           },
           py::arg("ids").noconvert())
-      .def("search", &search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef"), py::arg("filter"),
+      .def("search", &search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef"), py::arg("allowed"),
            py::arg("threads"), py::arg("ids").noconvert(), py::arg("distances").noconvert(), py::arg("hops"),
            py::arg("computed"))
       .def("range_search", &range_search, py::arg("queries").noconvert(), py::arg("radius"), py::arg("ef"),
-           py::arg("filter"), py::arg("threads"))
+           py::arg("allowed"), py::arg("threads"))
       .def("scores", &scores, py::arg("query").noconvert(), py::arg("ids").noconvert())
       .def("get", &get, py::arg("ids").noconvert())
       .def("ids", &all_ids)
@@ -379,9 +282,11 @@ void register_index(py::module_& m) {
       .def_property_readonly("tombstones", &Index::tombstones)
       .def_property_readonly("memory_bytes", &memory_bytes)
       .def_property_readonly("dim", [](const Index& index) { return index.config().dim; })
-      .def_property_readonly("metric", [](const Index& index) { return static_cast<int>(index.config().metric); })
+      .def_property_readonly("metric",
+                             [](const Index& index) { return static_cast<int>(index.config().metric); })
       .def_property_readonly("m", [](const Index& index) { return index.config().m; })
-      .def_property_readonly("ef_construction", [](const Index& index) { return index.config().ef_construction; })
+      .def_property_readonly("ef_construction",
+                             [](const Index& index) { return index.config().ef_construction; })
       .def_property_readonly("seed", [](const Index& index) { return index.config().seed; })
       .def_property_readonly("fingerprint", [](const Index& index) { return index.tag().fingerprint; })
       .def_property_readonly("watermark", [](const Index& index) { return index.tag().watermark; })

@@ -62,9 +62,9 @@ bool Arena::commit(std::size_t bytes) {
   if (bytes > reserved_) return false;
   // An index of a few items should not cost a huge page, which the system hands out only where a whole
   // one is usable: small steps, doubling, until the first huge page is full.
-  const std::size_t target =
-      bytes < huge_page ? std::min(round_up(std::max(bytes, 2 * committed_), small_step), huge_page)
-                        : round_up(bytes, huge_page);
+  const std::size_t target = bytes < huge_page
+                                 ? std::min(round_up(std::max(bytes, 2 * committed_), small_step), huge_page)
+                                 : round_up(bytes, huge_page);
   if (::mprotect(base_ + committed_, target - committed_, PROT_READ | PROT_WRITE) != 0) return false;
   committed_ = target;
   return true;

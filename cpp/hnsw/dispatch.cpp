@@ -28,8 +28,9 @@ Result<const Kernels*> choose() {
     widest = kernels;
   }
   if (forced == nullptr || *forced == '\0') return widest;
-  return Error{Code::invalid_argument, "EMBEDCORE_ISA is '" + std::string(forced) +
-                                           "', which this processor or build does not have: unset it or use " + usable};
+  return Error{Code::invalid_argument,
+               "EMBEDCORE_ISA is '" + std::string(forced) +
+                   "', which this processor or build does not have: unset it or use " + usable};
 }
 
 } // namespace

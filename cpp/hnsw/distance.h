@@ -14,7 +14,8 @@ namespace embedcore::hnsw {
 // 1 / |v|; summed in double, so that it is the same on every instruction set.
 [[nodiscard]] inline float inverse_norm(const float* v, std::size_t dim) {
   double partial[4] = {};
-  for (std::size_t i = 0; i < dim; ++i) partial[i % 4] += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  for (std::size_t i = 0; i < dim; ++i)
+    partial[i % 4] += static_cast<double>(v[i]) * static_cast<double>(v[i]);
   const double sum = (partial[0] + partial[1]) + (partial[2] + partial[3]);
   return sum > 0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0f;
 }
@@ -42,9 +43,12 @@ class Query {
   [[nodiscard]] float to(Slot slot) const {
     const float sum = space_.kernel(vector_, space_.storage->vector(slot), space_.dim);
     switch (space_.metric) {
-      case Metric::cosine: return 1.0f - sum * space_.storage->node(slot).inverse_norm;
-      case Metric::inner_product: return 1.0f - sum;
-      case Metric::l2: break;
+      case Metric::cosine:
+        return 1.0f - sum * space_.storage->node(slot).inverse_norm;
+      case Metric::inner_product:
+        return 1.0f - sum;
+      case Metric::l2:
+        break;
     }
     return sum;
   }

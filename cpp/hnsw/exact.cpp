@@ -44,8 +44,9 @@ std::vector<float> inverse_norms(Rows rows, std::uint32_t dim) {
 
 } // namespace
 
-Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, std::size_t k, unsigned threads,
-                    const std::function<bool()>& keep_going, std::int64_t* ids, float* distances) {
+Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, std::size_t k,
+                    unsigned threads, const std::function<bool()>& keep_going, std::int64_t* ids,
+                    float* distances) {
   const auto& chosen = chosen_kernels();
   if (!chosen.ok()) return chosen.error();
   const Kernel kernel = metric == Metric::l2 ? chosen.value()->l2 : chosen.value()->dot;
@@ -55,7 +56,8 @@ Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, s
   // Tasks are (query block, part of base); parts only where query blocks alone would leave threads idle.
   const std::size_t blocks = (queries.count + query_block - 1) / query_block;
   const unsigned cores = workers_for(threads, std::numeric_limits<std::size_t>::max());
-  const std::size_t parts = blocks >= cores ? 1 : std::max<std::size_t>(1, (base.count + base_part - 1) / base_part);
+  const std::size_t parts =
+      blocks >= cores ? 1 : std::max<std::size_t>(1, (base.count + base_part - 1) / base_part);
   std::vector<std::vector<Hit>> heaps(queries.count * parts);
   const std::size_t rows_per_part = (base.count + parts - 1) / parts;
   const std::size_t rows_per_block = std::max<std::size_t>(1, base_block_bytes / (dim * sizeof(float)));
@@ -82,8 +84,7 @@ Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, s
           std::vector<Hit>& heap = heaps[q * parts + part];
           for (std::size_t r = row; r < block_end; ++r) {
             const float sum = kernel(&unit[(q - first) * dim], base.data + r * dim, dim);
-            const float distance =
-                metric == Metric::l2 ? sum : 1.0f - (cosine ? sum * base_norms[r] : sum);
+            const float distance = metric == Metric::l2 ? sum : 1.0f - (cosine ? sum * base_norms[r] : sum);
             offer(heap, k, {distance, static_cast<std::int64_t>(r)});
           }
         }

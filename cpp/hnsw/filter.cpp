@@ -45,7 +45,8 @@ bool IdSet::allows(std::int64_t id) const {
 }
 
 std::size_t IdSet::memory_bytes() const {
-  return (ids_.capacity() + table_.capacity()) * sizeof(std::int64_t) + bits_.capacity() * sizeof(std::uint64_t);
+  return (ids_.capacity() + table_.capacity()) * sizeof(std::int64_t) +
+         bits_.capacity() * sizeof(std::uint64_t);
 }
 
 } // namespace embedcore::hnsw

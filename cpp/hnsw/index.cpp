@@ -18,7 +18,7 @@ Status Index::Impl::open() {
   kernels = chosen.value();
   if (Status s = storage.create(config); !s.ok()) return s;
   space = {&storage, config.dim, config.metric, config.metric == Metric::l2 ? kernels->l2 : kernels->dot};
-  table = std::make_unique<IdTable>(storage, epochs, std::min(config.capacity, std::size_t{1} << 24));
+  table = std::make_unique<IdTable>(storage, epochs, std::min(config.capacity, std::size_t{1} << 20));
   tree = std::make_unique<Tree>(storage, space);
   return {};
 }

@@ -62,7 +62,7 @@ struct Stats {
   std::size_t block_bytes, node_bytes, upper_bytes, table_bytes, scratch_bytes, other_bytes; // resident
   std::vector<std::size_t> levels; // live nodes by top level
   std::size_t degree_min, degree_max;
-  double degree_mean; // links on level 0 of live nodes
+  double degree_mean;                                                // links on level 0 of live nodes
   std::uint64_t added, replaced, removed, reconnected, freed, moved; // since made or loaded
 };
 

@@ -73,7 +73,8 @@ Status Index::Impl::insert(std::int64_t id, const float* vector) {
   if (retired.load(std::memory_order_relaxed) != 0) epochs.try_reclaim();
   const Slot slot = storage.allocate(level_of(id));
   if (slot == no_slot) {
-    return {Code::resource_exhausted, "no room for id " + std::to_string(id) + ": compact the index or split it"};
+    return {Code::resource_exhausted,
+            "no room for id " + std::to_string(id) + ": compact the index or split it"};
   }
   Node& node = storage.node(slot);
   node.id = id;
@@ -92,7 +93,8 @@ void Index::Impl::link(Slot slot, Slot replaced) {
   Entry from = entry();
   if (from.empty()) {
     std::uint64_t none = from.packed();
-    if (entry_word.compare_exchange_strong(none, Entry{slot, level}.packed(), std::memory_order_acq_rel)) return;
+    if (entry_word.compare_exchange_strong(none, Entry{slot, level}.packed(), std::memory_order_acq_rel))
+      return;
     from = Entry::of(none);
   }
   // One at a time where a node becomes the new top: two that do not know each other would split the level.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -16,8 +17,9 @@ inline unsigned workers_for(unsigned threads, std::size_t pieces) {
   return static_cast<unsigned>(std::clamp<std::size_t>(pieces, 1, threads));
 }
 
-// Calls body(worker) for worker 0 to workers - 1 at once; worker 0 is the calling thread. Returns when all
-// have returned; the first exception of any is rethrown then.
+// Calls body(worker) for worker 0 to workers - 1 at once, or for fewer where the system refuses threads;
+// worker 0 is the calling thread. Returns when all have returned; the first exception is rethrown then.
+// So body must draw its work from a shared counter, not from its number.
 template <class Body>
 void run_workers(unsigned workers, const Body& body) {
   std::exception_ptr failure;
@@ -32,7 +34,12 @@ void run_workers(unsigned workers, const Body& body) {
   };
   std::vector<std::thread> others;
   others.reserve(workers);
-  for (unsigned worker = 1; worker < workers; ++worker) others.emplace_back(guarded, worker);
+  try {
+    for (unsigned worker = 1; worker < workers; ++worker) others.emplace_back(guarded, worker);
+  } catch (const std::system_error&) {
+    // The system gives no more threads: the work is done by fewer, since workers draw pieces from one
+    // counter.
+  }
   guarded(0);
   for (std::thread& thread : others) thread.join();
   if (failure) std::rethrow_exception(failure);

@@ -37,7 +37,8 @@ Report Index::Impl::relocate() {
     for (Slot slot = 0; slot < end; ++slot) {
       if (!attached(slot) || to[slot] != no_slot) continue;
       ++report.examined;
-      if (const Slot parent = storage.parent(slot); parent != no_slot) storage.set_parent(slot, now_at(parent));
+      if (const Slot parent = storage.parent(slot); parent != no_slot)
+        storage.set_parent(slot, now_at(parent));
       for (std::uint32_t level = 0; level <= storage.node(slot).level; ++level) {
         const Links links = storage.links(slot, level);
         for (std::size_t i = 0; i < links.count; ++i) {

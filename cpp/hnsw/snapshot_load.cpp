@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -30,24 +31,38 @@ class File {
 
   [[nodiscard]] bool open() const { return handle_ >= 0; }
   [[nodiscard]] std::optional<std::uint64_t> size() const { // of a regular file
-    struct stat info {};
+    struct stat info{};
     if (::fstat(handle_, &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
     return static_cast<std::uint64_t>(info.st_size);
   }
   [[nodiscard]] bool read(void* to, std::size_t n) {
-    auto* at = static_cast<std::byte*>(to);
+    auto* out = static_cast<std::byte*>(to);
     while (n != 0) {
-      const ssize_t got = ::read(handle_, at, n);
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return false;
-      at += got;
-      n -= static_cast<std::size_t>(got);
+      if (at_ == filled_ && !fill()) return false;
+      const std::size_t part = std::min(n, filled_ - at_);
+      std::memcpy(out, buffer_.data() + at_, part);
+      at_ += part;
+      out += part;
+      n -= part;
     }
     return true;
   }
 
  private:
+  bool fill() {
+    ssize_t got = -1;
+    do {
+      got = ::read(handle_, buffer_.data(), buffer_.size());
+    } while (got < 0 && errno == EINTR);
+    at_ = 0;
+    filled_ = got > 0 ? static_cast<std::size_t>(got) : 0;
+    return got > 0;
+  }
+
   int handle_;
+  std::vector<std::byte> buffer_ = std::vector<std::byte>(std::size_t{1} << 18);
+  std::size_t at_ = 0;
+  std::size_t filled_ = 0;
 };
 
 class Loader {
@@ -109,7 +124,9 @@ class Loader {
  private:
   static std::size_t most_fingerprint(std::size_t length) { return length - snapshot::header_fields - 4; }
 
-  [[nodiscard]] Error damaged(const std::string& what) const { return {Code::data_loss, path_ + " " + what + remedy}; }
+  [[nodiscard]] Error damaged(const std::string& what) const {
+    return {Code::data_loss, path_ + " " + what + remedy};
+  }
 
   Status vectors(Storage& storage) {
     // Whole rows are copied out of chunks; a row may lie across two.
@@ -136,13 +153,15 @@ class Loader {
       }
     }
     std::vector<std::uint32_t> stored(computed.size());
-    if (!file_.read(stored.data(), stored.size() * sizeof(std::uint32_t))) return damaged("cannot be read to its end");
+    if (!file_.read(stored.data(), stored.size() * sizeof(std::uint32_t)))
+      return damaged("cannot be read to its end");
     if (crc32c(stored.data(), stored.size() * sizeof(std::uint32_t)) != header_.vector_checksums_crc) {
       return damaged("has damaged vector checksums");
     }
     for (std::size_t i = 0; i < stored.size(); ++i) {
       if (stored[i] == computed[i]) continue;
-      return damaged("has damaged vectors in chunk " + std::to_string(i) + " of " + std::to_string(stored.size()));
+      return damaged("has damaged vectors in chunk " + std::to_string(i) + " of " +
+                     std::to_string(stored.size()));
     }
     return {};
   }
@@ -227,7 +246,8 @@ class Loader {
     }
     const Entry entry{header_.entry_slot, header_.entry_level};
     if (live != header_.live) return wrong;
-    if (entry.empty() ? live != 0 : !sound(entry.slot, 0) || storage.node(entry.slot).level != entry.level) return wrong;
+    if (entry.empty() ? live != 0 : !sound(entry.slot, 0) || storage.node(entry.slot).level != entry.level)
+      return wrong;
     x.storage.restore_free(free);
     x.live.store(live);
     x.tombstones.store(tombstones);

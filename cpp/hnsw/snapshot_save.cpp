@@ -18,7 +18,8 @@ namespace {
 
 Error failure(const std::string& what, const std::string& path) {
   const int number = errno;
-  const Code code = number == ENOSPC || number == EDQUOT ? Code::resource_exhausted : Code::failed_precondition;
+  const Code code =
+      number == ENOSPC || number == EDQUOT ? Code::resource_exhausted : Code::failed_precondition;
   return {code, "cannot " + what + " " + path + ": " + std::strerror(number)};
 }
 
@@ -54,7 +55,8 @@ class TemporaryFile {
     flush();
     if (status_.ok() && ::fsync(file_) != 0) status_ = failure("sync", temporary_);
     if (!status_.ok()) return status_;
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) return failure("rename " + temporary_ + " to", path_);
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+      return failure("rename " + temporary_ + " to", path_);
     finished_ = true;
     const std::filesystem::path parent = std::filesystem::path(path_).parent_path();
     const std::string directory = parent.empty() ? "." : parent.string();
@@ -191,8 +193,13 @@ Status Index::save(const std::string& path) const {
     const State state = x.storage.state(slot);
     if (x.attached(slot)) {
       const Node& node = x.storage.node(slot);
-      record = {node.id, node.level == 0 ? 0 : runs, x.storage.parent(slot), node.inverse_norm,
-                static_cast<std::uint8_t>(state), node.level, 0};
+      record = {node.id,
+                node.level == 0 ? 0 : runs,
+                x.storage.parent(slot),
+                node.inverse_norm,
+                static_cast<std::uint8_t>(state),
+                node.level,
+                0};
       runs += node.level;
     } else if (state == State::detached) {
       record.state = static_cast<std::uint8_t>(state); // counts as a tombstone until it is compacted
@@ -215,7 +222,8 @@ Status Index::save(const std::string& path) const {
   Section upper(file);
   for (Slot slot = 0; slot < end; ++slot) {
     if (!x.attached(slot)) continue;
-    for (std::uint32_t l = 1; l <= x.storage.node(slot).level; ++l) write_links(upper, x.storage.links(slot, l));
+    for (std::uint32_t l = 1; l <= x.storage.node(slot).level; ++l)
+      write_links(upper, x.storage.links(slot, l));
   }
   header.upper_links_crc = upper.crc();
 

@@ -10,6 +10,7 @@ namespace embedcore::hnsw {
 namespace {
 
 constexpr std::size_t cache_line = 64;
+constexpr std::size_t fewest_slots = 1024;                     // less address space is no use
 constexpr std::size_t slot_limit = (std::size_t{1} << 31) - 1; // the queue keeps a flag in the top bit
 
 constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
@@ -24,15 +25,10 @@ Status Storage::create(const Config& config) {
   free_upper_.resize(max_level + 1);
 
   // Address space costs nothing, but there is not an endless amount: four times what this machine can
-  // hold, and no less than the capacity that was asked for.
+  // hold, and no less than the capacity that was hinted at, as far as the system grants it.
   const std::size_t machine = std::max(4 * physical_memory(), std::size_t{1} << 30);
-  const std::size_t least = std::max<std::size_t>(config.capacity, 1024);
-  if (least > slot_limit) {
-    return {Code::invalid_argument, "capacity is " + std::to_string(config.capacity) +
-                                        "; one index holds at most " + std::to_string(slot_limit)};
-  }
-  const std::size_t wanted = std::clamp(machine / block_bytes_, least, slot_limit);
-  if (Status s = blocks_.reserve(wanted * block_bytes_, least * block_bytes_); !s.ok()) return s;
+  const std::size_t wanted = std::min(std::max(machine / block_bytes_, config.capacity), slot_limit);
+  if (Status s = blocks_.reserve(wanted * block_bytes_, fewest_slots * block_bytes_); !s.ok()) return s;
   max_slots_ = std::min(blocks_.reserved() / block_bytes_, slot_limit);
   if (Status s = nodes_.reserve(max_slots_ * sizeof(Node), max_slots_ * sizeof(Node)); !s.ok()) return s;
   // 1 / (m - 1) runs a node are expected (levels are geometric with ratio 1 / m): room for twice that.
@@ -50,7 +46,8 @@ Status Storage::prepare(std::size_t n) {
   const std::lock_guard lock(mutex_);
   const std::size_t fresh = n - std::min(n, free_.size());
   const std::size_t needed = end_.load(std::memory_order_relaxed) + fresh;
-  if (needed > max_slots_ || !blocks_.commit(needed * block_bytes_) || !nodes_.commit(needed * sizeof(Node))) {
+  if (needed > max_slots_ || !blocks_.commit(needed * block_bytes_) ||
+      !nodes_.commit(needed * sizeof(Node))) {
     return {Code::resource_exhausted, "no room for " + std::to_string(n) + " more items; at most " +
                                           std::to_string(max_slots_) +
                                           " fit here: compact the index, add fewer or split it"};

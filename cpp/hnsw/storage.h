@@ -39,10 +39,10 @@ enum class State : std::uint8_t { free = 0, pending, live, tombstone, detached, 
 
 struct Node {
   std::int64_t id;
-  std::uint64_t died;    // number of the switch that made it a tombstone (see Switches)
-  std::uint32_t upper;   // its first run of links in upper_; undefined at level 0
-  Slot parent;           // whose protected link leads here (see tree.h); no_slot for the root
-  float inverse_norm;    // 1 / |vector|
+  std::uint64_t died;  // number of the switch that made it a tombstone (see Switches)
+  std::uint32_t upper; // its first run of links in upper_; undefined at level 0
+  Slot parent;         // whose protected link leads here (see tree.h); no_slot for the root
+  float inverse_norm;  // 1 / |vector|
   State state;
   std::uint8_t level;
 };

@@ -49,7 +49,8 @@ void Tree::link(Slot from, Slot to, float alpha) const {
   std::vector<Candidate> candidates;
   std::vector<Candidate> chosen;
   const Query query(space_, storage_.vector(from), storage_.node(from).inverse_norm, buffer);
-  for (std::size_t i = 0; i < links.count; ++i) candidates.push_back({query.to(links.load(i)), links.load(i)});
+  for (std::size_t i = 0; i < links.count; ++i)
+    candidates.push_back({query.to(links.load(i)), links.load(i)});
   candidates.push_back({query.to(to), to});
   std::sort(candidates.begin(), candidates.end(), nearer);
   select_neighbours(space_, *this, candidates, {links.count, alpha, from}, pair, chosen);
@@ -132,9 +133,9 @@ void Tree::contract(Slot node) const {
 
   // Prim's algorithm from the parent over the children. The root's nearest child becomes the root.
   while (!waiting.empty()) {
-    const auto pick = std::min_element(waiting.begin(), waiting.end(), [](const Waiting& a, const Waiting& b) {
-      return a.distance < b.distance;
-    });
+    const auto pick =
+        std::min_element(waiting.begin(), waiting.end(),
+                         [](const Waiting& a, const Waiting& b) { return a.distance < b.distance; });
     const Waiting next = *pick;
     waiting.erase(pick);
     if (next.host == no_slot) {

@@ -78,6 +78,8 @@ class PlatformApi(Protocol):
         """The first generation of an empty platform; later ones come from migrations."""
 
     def status(self) -> PlatformStatus: ...
+    def set_time_scale(self, scale: float) -> float:
+        """Simulated data directories only: seconds of the clock per second; returns the clock's reading."""
 
     # Migrations. An empty id means the latest.
     def start_migration(

@@ -6,6 +6,7 @@ A 7-day migration runs in a test in a second (:class:`ManualClock`) and in a dem
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Protocol
@@ -45,17 +46,31 @@ class ScaledClock:
     """
 
     def __init__(self, scale: float, *, origin: float, base: float) -> None:
-        if not scale > 0:
-            raise ValueError(f"time scale must be positive, got {scale}")
-        self.scale = float(scale)
-        self._origin = origin
-        self._base = base
+        self._state = (_positive(scale), origin, base)  # replaced as one: readers see all of it or nothing
+
+    @property
+    def scale(self) -> float:
+        return self._state[0]
 
     def now(self) -> float:
-        return self._base + (time.time() - self._origin) * self.scale
+        scale, origin, base = self._state
+        return base + (time.time() - origin) * scale
+
+    def rescale(self, scale: float) -> tuple[float, float, float]:
+        """Runs at another speed from now on, without a jump; returns (scale, origin, base)."""
+        machine = time.time()
+        old, origin, base = self._state
+        self._state = (_positive(scale), machine, base + (machine - origin) * old)
+        return self._state
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(max(0.0, seconds) / self.scale)
+
+
+def _positive(scale: float) -> float:
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"time scale must be positive and finite, got {scale}")
+    return float(scale)
 
 
 class ManualClock:

@@ -19,11 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from embedcore import _native
 from embedcore._native import IdSet
 from embedcore.errors import InvalidArgument
+from embedcore.index_input import Filter, checked_out, filter_of, ids_of, rows_of, whole
 
 __all__ = ["IdSet", "Index", "Report", "SearchResult", "build_info", "exact_search"]
 
 Metric = Literal["cosine", "ip", "l2"]
-Filter = NDArray[np.int64] | IdSet | Callable[[int], bool]
 
 _METRICS: Final = ("cosine", "ip", "l2")  # in the order of the native enumeration
 _FAST_EF_CONSTRUCTION: Final = 80
@@ -87,19 +87,21 @@ class Index:
         if dtype != "float32":
             raise InvalidArgument(f"dtype is {dtype!r}; this version keeps vectors as 'float32' only")
         if codes not in ("auto", "none"):
-            raise InvalidArgument(f"codes is {codes!r}; this version has 'auto' and 'none', which are the same")
+            raise InvalidArgument(
+                f"codes is {codes!r}; this version has 'auto' and 'none', which are the same"
+            )
         if preset not in (None, "fast"):
             raise InvalidArgument(f"preset is {preset!r}; use None or 'fast'")
-        ef_construction = _whole(ef_construction, "ef_construction", 1, 1_000_000)
+        ef_construction = whole(ef_construction, "ef_construction", 1, 1_000_000)
         if preset == "fast":
             ef_construction = min(ef_construction, _FAST_EF_CONSTRUCTION)
         self._native = _native.Index(
-            dim=_whole(dim, "dim", 1, 65535),
+            dim=whole(dim, "dim", 1, 65535),
             metric=_METRICS.index(metric),
-            m=_whole(m, "m", 2, 512),
+            m=whole(m, "m", 2, 512),
             ef_construction=ef_construction,
-            seed=_whole(seed, "seed", 0, _U64_MAX),
-            capacity=_whole(capacity, "capacity", 0, _U32_MAX),
+            seed=whole(seed, "seed", 0, _U64_MAX),
+            capacity=whole(capacity, "capacity", 0, _U32_MAX),
         )
 
     # Writing.
@@ -120,15 +122,15 @@ class Index:
         Raises ValueError before anything changes. An exception of ``progress``, Ctrl-C or memory that runs
         out ends the call; what was added until then stays.
         """
-        numbers = _ids(ids)
+        numbers = ids_of(ids)
         rows, _ = self._rows(vectors, "vectors")
         if len(rows) != len(numbers):
             raise InvalidArgument(f"{len(numbers)} ids came with {len(rows)} vectors; give one vector per id")
-        self._native.add(numbers, rows, _whole(threads, "threads", 0, 65535), progress)
+        self._native.add(numbers, rows, whole(threads, "threads", 0, 65535), progress)
 
     def remove(self, ids: ArrayLike) -> int:
         """Removes items and returns how many were present; unknown ids are ignored."""
-        return self._native.remove(_ids(ids))
+        return self._native.remove(ids_of(ids))
 
     # Reading.
 
@@ -152,22 +154,24 @@ class Index:
         Raises ValueError for a wrong shape or dtype, values that are not finite, a zero query under cosine,
         or k < 1.
         """
-        k = _whole(k, "k", 1, _U32_MAX)
-        ef = _whole(ef_search, "ef_search", 1, _U32_MAX)
+        k = whole(k, "k", 1, _U32_MAX)
+        ef = whole(ef_search, "ef_search", 1, _U32_MAX)
         rows, single = self._rows(queries, "queries")
         shape: tuple[int, ...] = (k,) if single else (len(rows), k)
         if out is None:
             ids = np.empty(shape, dtype=np.int64)
             distances = np.empty(shape, dtype=np.float32)
         else:
-            ids, distances = _checked_out(out, shape)
-        counted = {name: np.zeros(len(rows), dtype=np.uint64) for name in ("hops", "distances")} if stats else None
+            ids, distances = checked_out(out, shape)
+        counted = (
+            {name: np.zeros(len(rows), dtype=np.uint64) for name in ("hops", "distances")} if stats else None
+        )
         self._native.search(
             rows,
             k,
             ef,
-            _filter(filter),
-            _whole(threads, "threads", 0, 65535),
+            filter_of(filter),
+            whole(threads, "threads", 0, 65535),
             ids,
             distances,
             counted["hops"] if counted else None,
@@ -191,10 +195,10 @@ class Index:
         radius = float(radius)
         if np.isnan(radius):
             raise InvalidArgument("radius is NaN; give a distance")
-        ef = _whole(ef_search, "ef_search", 1, _U32_MAX)
+        ef = whole(ef_search, "ef_search", 1, _U32_MAX)
         rows, single = self._rows(queries, "queries")
-        threads = _whole(threads, "threads", 0, 65535)
-        ids, distances = self._native.range_search(rows, radius, ef, _filter(filter), threads)
+        threads = whole(threads, "threads", 0, 65535)
+        ids, distances = self._native.range_search(rows, radius, ef, filter_of(filter), threads)
         return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
 
     def scores(self, query: ArrayLike, ids: ArrayLike) -> NDArray[np.float32]:
@@ -202,11 +206,11 @@ class Index:
         rows, single = self._rows(query, "query")
         if not single and len(rows) != 1:
             raise InvalidArgument(f"scores takes one query, got {len(rows)}; call it once for each")
-        return self._native.scores(rows, _ids(ids))
+        return self._native.scores(rows, ids_of(ids))
 
     def get(self, ids: ArrayLike) -> NDArray[np.float32]:
         """The vectors of items as they were added, float32 (n, dim). KeyError names the first unknown id."""
-        return self._native.get(_ids(ids))
+        return self._native.get(ids_of(ids))
 
     def ids(self) -> NDArray[np.int64]:
         """The ids of all live items, ascending."""
@@ -274,7 +278,7 @@ class Index:
         self._native.save(
             os.fspath(path),
             self.fingerprint if fingerprint is None else fingerprint,
-            self.watermark if watermark is None else _whole(watermark, "watermark", 0, _U64_MAX),
+            self.watermark if watermark is None else whole(watermark, "watermark", 0, _U64_MAX),
         )
 
     @classmethod
@@ -340,7 +344,7 @@ class Index:
         return f"<embedcore.Index dim={self.dim} metric={self.metric} m={self.m} items={len(self)}>"
 
     def _rows(self, vectors: ArrayLike, name: str) -> tuple[NDArray[np.float32], bool]:
-        return _rows(vectors, self.dim, name)
+        return rows_of(vectors, self.dim, name)
 
 
 def exact_search(
@@ -353,13 +357,13 @@ def exact_search(
     """
     if metric not in _METRICS:
         raise InvalidArgument(f"metric is {metric!r}; use one of {', '.join(_METRICS)}")
-    k = _whole(k, "k", 1, _U32_MAX)
+    k = whole(k, "k", 1, _U32_MAX)
     vectors = np.asarray(base)
     if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= 65535:
         raise InvalidArgument(f"base has shape {vectors.shape}; it must be (n, dim) with dim 1 to 65535")
-    rows, _ = _rows(vectors, vectors.shape[1], "base")
-    wanted, single = _rows(queries, rows.shape[1], "queries")
-    threads = _whole(threads, "threads", 0, 65535)
+    rows, _ = rows_of(vectors, vectors.shape[1], "base")
+    wanted, single = rows_of(queries, rows.shape[1], "queries")
+    threads = whole(threads, "threads", 0, 65535)
     ids, distances = _native.exact_search(_METRICS.index(metric), rows, wanted, k, threads)
     return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
 
@@ -368,62 +372,3 @@ def build_info() -> dict[str, Any]:
     """What was built: version, compiler, instruction sets compiled in ("isa_compiled"), the one in use
     ("isa", chosen once; EMBEDCORE_ISA forces one), and the data planes."""
     return {**_native.build_info(), "data_planes": ["grpcio"]}
-
-
-def _whole(value: object, name: str, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise InvalidArgument(f"{name} is {value!r}; give a whole number") from None
-    if not low <= number <= high:
-        raise InvalidArgument(f"{name} is {number}; it must be {low} to {high}")
-    return number
-
-
-def _rows(vectors: ArrayLike, dim: int, name: str) -> tuple[NDArray[np.float32], bool]:
-    """(n, dim) float32 C-contiguous, in place where it is that already; and whether it was one row (dim,)."""
-    array = np.asarray(vectors)
-    if array.size == 0 and array.ndim <= 2 and (array.ndim < 2 or array.shape[1] in (0, dim)):
-        return np.empty((0, dim), dtype=np.float32), False
-    if array.dtype.kind not in "fiu":
-        raise InvalidArgument(f"{name} have dtype {array.dtype}; give numbers, best float32")
-    if array.ndim not in (1, 2) or array.shape[-1] != dim:
-        raise InvalidArgument(f"{name} have shape {array.shape}; expected (n, {dim}) or ({dim},)")
-    with np.errstate(over="ignore"):  # an overflow becomes inf, which the native check names
-        rows = np.ascontiguousarray(array, dtype=np.float32)
-    return rows.reshape(-1, dim), array.ndim == 1
-
-
-def _ids(ids: ArrayLike) -> NDArray[np.int64]:
-    array = np.asarray(ids)
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    if array.dtype.kind not in "iu":
-        raise InvalidArgument(f"ids have dtype {array.dtype}; give whole numbers, best int64")
-    if array.ndim > 1:
-        raise InvalidArgument(f"ids have shape {array.shape}; expected (n,)")
-    if array.dtype.kind == "u" and int(array.max()) > 2**63 - 1:
-        raise InvalidArgument(f"id {int(array.max())} is too large; ids are 0 to 2^63-1")
-    return np.ascontiguousarray(array, dtype=np.int64).reshape(-1)
-
-
-def _filter(given: Filter | ArrayLike | None) -> IdSet | Callable[[int], bool] | None:
-    if given is None or isinstance(given, IdSet):
-        return given
-    if callable(given):
-        return given
-    return IdSet(_ids(given))
-
-
-def _checked_out(
-    out: tuple[NDArray[np.int64], NDArray[np.float32]], shape: tuple[int, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    if not isinstance(out, tuple) or len(out) != 2:
-        raise InvalidArgument("out is not a pair of arrays; give (ids, distances)")
-    for array, dtype, name in ((out[0], np.int64, "ids"), (out[1], np.float32, "distances")):
-        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
-            got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise InvalidArgument(f"out {name} is {got}; expected {np.dtype(dtype)} {shape}")
-        if not (array.flags.c_contiguous and array.flags.writeable):
-            raise InvalidArgument(f"out {name} is not writable and C-contiguous; make it with numpy.empty")
-    return out

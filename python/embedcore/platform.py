@@ -6,6 +6,7 @@ It wires store, encoders, serving, evaluation and migration together, and decide
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,6 +177,18 @@ class Platform(PlatformApi):
             base = ScaledClock(scale, origin=origin, base=origin_reads).now()
         self.store.set_meta("clock", f"{time_scale!r} {now!r} {base!r}")
         return ScaledClock(time_scale, origin=now, base=base)
+
+    def set_time_scale(self, scale: float) -> float:
+        """Runs simulated time at another speed from now on, without a jump; returns the clock's reading.
+
+        FailedPrecondition outside a data directory marked as simulated."""
+        if not isinstance(self.clock, ScaledClock):
+            raise FailedPrecondition("the time scale can only be set in a simulated data directory")
+        if not (math.isfinite(scale) and scale > 0):
+            raise InvalidArgument(f"the time scale must be positive and finite, got {scale}")
+        state = self.clock.rescale(scale)
+        self.store.set_meta("clock", " ".join(repr(part) for part in state))
+        return self.clock.now()
 
     def publish_address(self, address: str, stream_address: str) -> None:
         """Lets other processes that open this directory connect to the server of this one."""

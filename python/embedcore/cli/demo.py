@@ -23,7 +23,10 @@ def demo(
         float, typer.Option("--rate", min=1, help="Live queries per second, all consumers.")
     ] = 100.0,
     time_scale: Annotated[
-        float | None, typer.Option("--time-scale", min=1, help="[default: as fast as the backfill allows]")
+        float | None,
+        typer.Option(
+            "--time-scale", min=1, help="Fixed; by default the week is slowed where work would miss its day."
+        ),
     ] = None,
     report: Annotated[Path, typer.Option("--report", help="HTML file.")] = Path("demo-report.html"),
     keep: Annotated[Path | None, typer.Option("--keep", help="Keep the data directory here.")] = None,

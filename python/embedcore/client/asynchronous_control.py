@@ -52,6 +52,9 @@ class AsyncControl(ABC):
     async def generations(self) -> list[GenerationStatus]:
         return await self.run(control.generations())
 
+    async def set_time_scale(self, scale: float) -> float:
+        return await self.run(control.set_time_scale(scale))
+
     async def create_generation(self, model: str) -> Generation:
         return await self.run(control.create_generation(model))
 

@@ -77,6 +77,12 @@ def status() -> Call[PlatformStatus]:
     return Call(methods.GET_STATUS, admin_pb2.GetStatusRequest(), platform_status_from_message)
 
 
+@refusing
+def set_time_scale(scale: float) -> Call[float]:
+    message = admin_pb2.SetTimeScaleRequest(scale=scale)
+    return Call(methods.SET_TIME_SCALE, message, lambda answer: float(answer.now))
+
+
 # Migrations.
 
 

@@ -75,6 +75,9 @@ class SharedCalls(Transport):
     def generations(self) -> list[GenerationStatus]:
         return self.run(control.generations())
 
+    def set_time_scale(self, scale: float) -> float:
+        return self.run(control.set_time_scale(scale))
+
     def create_generation(self, model: str) -> Generation:
         return self.run(control.create_generation(model))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from embedcore.client import Client
 from embedcore.demo.acts import Canary, revert_and_back
+from embedcore.demo.pace import Pace
 from embedcore.demo.processes import ServerProcess, TrafficProcess
 from embedcore.demo.summary import Sample, sample_of
 from embedcore.demo.workload import Workload
@@ -79,6 +80,11 @@ class Acts:
             if progress.canary_since is not None and self._first(f"canary {name}"):
                 self._start(f"canary of {name}", lambda name=name: self.canary.report(name))  # type: ignore[misc]
 
+    @property
+    def canaries_told(self) -> bool:
+        """Every consumer's canary has been reported."""
+        return set(self.canary.told) >= set(self.workload.golden)
+
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
@@ -117,7 +123,11 @@ class Acts:
 
 
 def follow(
-    watch: Watch, acts: Acts, traffic: TrafficProcess, show: Callable[[MigrationStatus], None]
+    watch: Watch,
+    acts: Acts,
+    pace: Pace,
+    traffic: TrafficProcess,
+    show: Callable[[MigrationStatus], None],
 ) -> None:
     """Returns when the migration has ended. FailedPrecondition when it cannot: it is stuck, out of time, or
     the traffic died. A server that was killed from outside is started again, like one killed by plan."""
@@ -128,6 +138,7 @@ def follow(
             shown = status
             show(status)
             acts.due(status)
+            _keep_pace(pace, acts, status)
             if status.migration.finished:
                 acts.join()
                 return
@@ -140,6 +151,15 @@ def follow(
         time.sleep(_TICK_S)
 
 
+def _keep_pace(pace: Pace, acts: Acts, status: MigrationStatus) -> None:
+    progress = status.migration.consumers.values()
+    waiting = not acts.canaries_told or any(p.shadow_since is None for p in progress)
+    try:
+        pace.adjust(status, time.time(), waiting=waiting)
+    except EmbedcoreError as error:
+        acts.say(f"the time scale was not changed: {error.message}")
+
+
 def _check_progress(status: MigrationStatus) -> None:
     migration = status.migration
     blockers = "; ".join(status.cutover_blockers) or "nothing was reported as missing"
@@ -147,4 +167,7 @@ def _check_progress(status: MigrationStatus) -> None:
         raise FailedPrecondition(f"the migration went to {migration.phase.value}: {blockers}")
     began = migration.dual_write_at
     if began is not None and status.now - began > _LAST_DAY * DAY:
-        raise FailedPrecondition(f"the migration did not end within {_LAST_DAY:g} days: {blockers}")
+        raise FailedPrecondition(
+            f"the migration did not end within {_LAST_DAY:g} simulated days: {blockers}; if the machine was"
+            " busy with other work, give the week more time with a smaller --time-scale"
+        )

@@ -55,7 +55,7 @@ class Outcome:
     items: int
     source: str
     target: str
-    time_scale: float
+    scales: list[float] = field(default_factory=list)
     before: dict[str, dict[str, Any]] = field(default_factory=dict)
     after: dict[str, dict[str, Any]] = field(default_factory=dict)
     targets: dict[str, float] = field(default_factory=dict)
@@ -161,10 +161,14 @@ class Outcome:
         answered = len(hit) - unanswered
         return f"down {down:.1f} s; {len(hit)} queries met it, {answered} answered, {unanswered} not"
 
+    def _scale_text(self) -> str:
+        slow, fast = min(self.scales, default=1.0), max(self.scales, default=1.0)
+        return f"time x {fast:.0f}" if slow == fast else f"time x {slow:.0f} to {fast:.0f}"
+
     def facts(self) -> list[str]:
         """Lines below the tables."""
         lines = [
-            f"{self.told}; {self.source} -> {self.target}; time x {self.time_scale:g};"
+            f"{self.told}; {self.source} -> {self.target}; {self._scale_text()};"
             f" {os.cpu_count()} cores; Python {platform.python_version()}; {self.seconds:.0f} s in all",
         ]
         plan = self.status.migration.plan
@@ -172,6 +176,10 @@ class Outcome:
             f"plan as by default, but with the shadow on {plan.shadow_share:.0%} of queries and an evaluation"
             f" every {duration(plan.evaluate_every_seconds)} of simulated time: traffic and machine are"
             " small"
+        )
+        lines.append(
+            f"traffic: {self.options.rate:g} queries/s and {self.options.write_rate:g} writes/s;"
+            f" {self.options.fresh:.0%} of the queries are spelled as no cache holds them, hence encoded"
         )
         lines += [
             f"{name}: quality target taken from the measured source baseline, {target:.3f}"
@@ -215,7 +223,7 @@ class Outcome:
             "source": self.source,
             "target": self.target,
             "seed": self.options.seed,
-            "time_scale": self.time_scale,
+            "time_scales": self.scales,
             "seconds": self.seconds,
             "cores": os.cpu_count(),
             "preflight_seconds": self.preflight_seconds,

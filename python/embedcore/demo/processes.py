@@ -32,11 +32,9 @@ class Outage:
 class ServerProcess:
     """``embedcore serve`` over a data directory marked as simulated; the same ports after every start."""
 
-    def __init__(
-        self, data_dir: Path, time_scale: float, log: Path, *, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, data_dir: Path, log: Path, *, environment: Mapping[str, str]) -> None:
         self._data_dir = data_dir
-        self._time_scale = time_scale
+        self.time_scale = 1.0  # of the next start
         self._log = log
         self._environment = dict(environment)
         self._process: subprocess.Popen[str] | None = None
@@ -48,7 +46,7 @@ class ServerProcess:
         """Returns when the server said that it is ready; Unavailable with the end of its log otherwise."""
         command = [
             *(sys.executable, "-m", "embedcore", "serve", "--json", "--simulated", "--callable-targets"),
-            *("--data", str(self._data_dir), "--time-scale", repr(self._time_scale)),
+            *("--data", str(self._data_dir), "--time-scale", repr(self.time_scale)),
             *("--listen", self.address, "--stream-listen", self.stream_address),
         ]
         with self._log.open("a", encoding="utf-8") as log:
@@ -118,6 +116,7 @@ class TrafficProcess:
         *,
         rate: float,
         write_rate: float,
+        fresh: float,
         seed: int,
         environment: Mapping[str, str],
     ) -> None:
@@ -125,6 +124,7 @@ class TrafficProcess:
             *(sys.executable, "-m", "embedcore.demo.traffic", str(directory)),
             *("--address", server.address, "--stream-address", server.stream_address),
             *("--rate", repr(rate), "--write-rate", repr(write_rate), "--seed", str(seed)),
+            *("--fresh", repr(fresh)),
         ]
         self._log = directory / "traffic.log"
         with self._log.open("w", encoding="utf-8") as log:

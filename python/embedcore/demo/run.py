@@ -16,19 +16,20 @@ from pathlib import Path
 from embedcore.cli.output import plain
 from embedcore.client import Client
 from embedcore.demo import workload as workloads
-from embedcore.demo.acts import WHO, Canary, Refusal, baseline, ingest, try_faulty
+from embedcore.demo.acts import WHO, Canary, Refusal, baseline, ingest, try_faulty, warm
 from embedcore.demo.follow import Acts, Watch, follow
 from embedcore.demo.narrator import Narrator
 from embedcore.demo.oracle import OracleLog, Verdict, compare, read_expected, touched
 from embedcore.demo.outcome import Outcome
+from embedcore.demo.pace import FASTEST, Pace
 from embedcore.demo.processes import ServerProcess, TrafficProcess, child_environment
 from embedcore.demo.report import write_report
 from embedcore.demo.scenario import (
     DemoOptions,
     Scenario,
     at_scale,
+    backfill_seconds,
     encode_rate,
-    time_scale_for,
     wordnet_scenario,
 )
 from embedcore.demo.summary import read_queries
@@ -97,23 +98,17 @@ def _play(options: DemoOptions, scenario: Scenario, directory: Path, narrator: N
         f"{workload.told}: {len(workload.items)} items to ingest, {len(workload.held_back)} to arrive live"
     )
     rate = encode_rate(scenario.new, [item.content or "" for item in workload.items[:500]])
-    golden = sum(len(one.queries) for one in workload.golden.values())
-    scale = options.time_scale or time_scale_for(len(workload.items), golden, rate)
-    narrator.step(
-        f"{scenario.new.name} encodes {rate:.0f} items/s on one thread: a simulated week takes"
-        f" {7 * 86_400 / scale:.0f} s (time x {scale:.0f})"
-    )
+    narrator.step(f"{scenario.new.name} encodes {rate:.0f} items/s on one thread")
     outcome = Outcome(
         options=options,
         told=workload.told,
         items=len(workload.items),
         source=scenario.old.name,
         target=scenario.new.name,
-        time_scale=scale,
     )
     environment = child_environment()
     with ExitStack() as stack:
-        server = ServerProcess(directory / "data", scale, directory / "server.log", environment=environment)
+        server = ServerProcess(directory / "data", directory / "server.log", environment=environment)
         stack.callback(server.stop)
         server.start()
         client = stack.enter_context(
@@ -125,6 +120,7 @@ def _play(options: DemoOptions, scenario: Scenario, directory: Path, narrator: N
             server,
             rate=options.rate,
             write_rate=options.write_rate,
+            fresh=options.fresh,
             seed=options.seed,
             environment=environment,
         )
@@ -134,7 +130,8 @@ def _play(options: DemoOptions, scenario: Scenario, directory: Path, narrator: N
         )
         time.sleep(options.before_seconds)
         acts = Acts(client, server, canary, workload, options.kill, narrator.step)
-        _migrate(client, scenario, acts, traffic, directory, narrator, outcome, options)
+        pace = Pace(client, server, options.time_scale, backfill_seconds(len(workload.items), rate))
+        _migrate(client, scenario, acts, pace, traffic, directory, narrator, outcome, options)
         time.sleep(options.before_seconds)
         if traffic.stop() != 0:
             raise FailedPrecondition("the traffic process failed; see traffic.log")
@@ -188,6 +185,10 @@ def _prepare(
     )
     with narrator.progress("asking the golden queries", len(workload.golden)) as progress:
         canary.ask_control(progress)
+    total = sum(len(golden.queries) for golden in workload.golden.values())
+    with narrator.progress(f"encoding the golden queries with {scenario.new.name}", total) as progress:
+        warm(client, scenario.new.name, workload, progress)
+    narrator.step(f"{total} golden queries encoded by {scenario.new.name} ahead of the migration")
     return canary
 
 
@@ -195,13 +196,14 @@ def _migrate(
     client: Client,
     scenario: Scenario,
     acts: Acts,
+    pace: Pace,
     traffic: TrafficProcess,
     directory: Path,
     narrator: Narrator,
     outcome: Outcome,
     options: DemoOptions,
 ) -> None:
-    plan = at_scale(options.plan, outcome.time_scale)
+    plan = at_scale(options.plan, options.time_scale or FASTEST)
     narrator.step(f"migrate start {scenario.new.name}: pre-flight")
     began = time.time()
     status = client.start_migration(
@@ -215,13 +217,13 @@ def _migrate(
     thread.start()
     try:
         with narrator.migration() as show:
-            follow(watch, acts, traffic, show)
+            follow(watch, acts, pace, traffic, show)
     except FailedPrecondition:
         _keep_events(client, directory)
         raise
     finally:
         stop.set()
-        outcome.samples = list(watch.samples)
+        outcome.samples, outcome.scales = list(watch.samples), pace.scales
     thread.join()
     assert watch.status is not None
     outcome.status = watch.status

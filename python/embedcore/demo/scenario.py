@@ -1,4 +1,4 @@
-"""What a demo is played with: two models, a workload, faulty models, and how fast its week passes."""
+"""What a demo is played with: two models, a workload, faulty models, the plan and the options."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ from pathlib import Path
 
 from embedcore.demo.workload import Workload, wordnet_workload
 from embedcore.encoders import NEW, OLD, TRUNCATED, UNNORMALISED, EncoderRegistry, builtin_models
-from embedcore.migration_types import DAY, Plan
+from embedcore.migration_types import Plan
 from embedcore.types import ModelSpec
 
-# The week may not pass faster than this, so that every step is seen and measured under traffic.
-MAX_TIME_SCALE = 5_000.0
-# Backfill and evaluation of the whole target shall end by this day of the plan; the rest of the week is left
-# for the canary, the shadow run and the last step.
-_FILLED_BY_DAY = 5.0
 # Share of the encoder's rate alone that is left for the backfill beside traffic and evaluations.
 _UNDER_LOAD = 0.6
-# Encoding a golden query in items: queries are shorter, and the pre-flight has encoded many of them.
-_QUERY_COST = 0.4
 _MEASURED_TEXTS = 192
 _CHUNK = 64
+# Seconds of the machine between two evaluations of a consumer, at the fastest.
 _EVALUATION_GAP_S = 4.0
 
 
@@ -62,13 +56,18 @@ def at_scale(plan: Plan, time_scale: float) -> Plan:
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """``time_scale`` None: chosen by :func:`time_scale_for`. Rates: per second of the machine."""
+    """``time_scale`` None: see :mod:`embedcore.demo.pace`. Rates: per second of the machine.
+
+    ``fresh``: share of the live queries in a spelling of their own, which no cache holds. It changes the
+    letters' case, so it is for models that do not see it.
+    """
 
     items: int = 10_000
     seed: int = 0
     queries: int = 4_000
     rate: float = 100.0
     write_rate: float = 4.0
+    fresh: float = 0.3
     time_scale: float | None = None
     report: Path = Path("demo-report.html")
     keep: Path | None = None
@@ -106,8 +105,6 @@ def encode_rate(spec: ModelSpec, texts: Sequence[str]) -> float:
     return len(some) / max(1e-9, time.perf_counter() - began)
 
 
-def time_scale_for(items: int, golden_queries: int, rate: float) -> float:
-    """Seconds of the plan per second of the machine, such that the backfill and the evaluation of the
-    target fit into the plan's first five days at ``rate`` texts per second."""
-    work = (items + _QUERY_COST * golden_queries) / (rate * _UNDER_LOAD)
-    return max(1.0, min(MAX_TIME_SCALE, _FILLED_BY_DAY * DAY / work))
+def backfill_seconds(items: int, rate: float) -> float:
+    """Seconds of the machine for a backfill beside the traffic, at ``rate`` texts per second alone."""
+    return items / (rate * _UNDER_LOAD)

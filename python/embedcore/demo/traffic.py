@@ -68,6 +68,7 @@ class Queries:
         k: Mapping[str, int],
         *,
         rate: float,
+        fresh: float,
         seed: int,
         out: IO[str],
     ) -> None:
@@ -76,6 +77,7 @@ class Queries:
         self._phase = phase
         self._deleted = deleted
         self._gap = 1.0 / rate
+        self._fresh = fresh
         self._random = np.random.default_rng([seed, 2])
         self._out = out
 
@@ -90,13 +92,25 @@ class Queries:
             consumer, queries = self._golden[int(self._random.integers(len(self._golden)))]
             query = queries[int(self._random.integers(len(queries)))]
             user = f"user-{int(self._random.integers(USERS))}"
-            task = loop.create_task(self._send(client, consumer, query, user, due))
+            text = self._respelled(query.text) if self._random.random() < self._fresh else query.text
+            task = loop.create_task(self._send(client, consumer, query, text, user, due))
             flying.add(task)
             task.add_done_callback(flying.discard)
         await asyncio.gather(*flying)
 
+    def _respelled(self, text: str) -> str:
+        """Random capitals: to a model that lowers them the same text, to a cache a new one."""
+        capital = self._random.random(len(text)) < 0.5
+        return "".join(c.upper() if up else c for c, up in zip(text.lower(), capital, strict=False))
+
     async def _send(
-        self, client: AsyncClient, consumer: str, query: GoldenQuery, user: str, due: float
+        self,
+        client: AsyncClient,
+        consumer: str,
+        query: GoldenQuery,
+        text: str,
+        user: str,
+        due: float,
     ) -> None:
         k = self._k[consumer]
         clock = asyncio.get_running_loop().time
@@ -105,7 +119,7 @@ class Queries:
         try:
             answer = await client.search(
                 consumer,
-                query.text,
+                text,
                 k=k + len(query.exclude),
                 user_key=user,
                 timeout=QUERY_DEADLINE_S,
@@ -234,7 +248,16 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
         phase = Phase(client)
         writes = Writes(client, workload, log, rate=options.write_rate, seed=options.seed)
         k = {consumer.name: consumer.k for consumer in client.consumers()}
-        queries = Queries(workload, phase, writes.deleted, k, rate=options.rate, seed=options.seed, out=out)
+        queries = Queries(
+            workload,
+            phase,
+            writes.deleted,
+            k,
+            rate=options.rate,
+            fresh=options.fresh,
+            seed=options.seed,
+            out=out,
+        )
         threads = [
             threading.Thread(target=phase.poll, args=(stop,), name="phase"),
             threading.Thread(target=writes.run, args=(stop,), name="write"),
@@ -256,6 +279,7 @@ def main() -> None:
     parser.add_argument("--stream-address", required=True)
     parser.add_argument("--rate", type=float, default=100.0, help="queries per second")
     parser.add_argument("--write-rate", type=float, default=4.0, help="writes per second")
+    parser.add_argument("--fresh", type=float, default=0.0, help="share spelled as no cache knows it")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     stop = threading.Event()

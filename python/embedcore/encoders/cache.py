@@ -50,7 +50,12 @@ class VectorCache:
         with self._lock:
             return [self._get((digest, text)) for text in texts]
 
-    def put_many(self, digest: str, texts: Sequence[str], vectors: Vectors) -> None:
+    def peek_many(self, digest: str, texts: Sequence[str]) -> list[Vector | None]:
+        """As :meth:`get_many`, without counting and without making the entries recent."""
+        with self._lock:
+            return [self._entries.get((digest, text)) for text in texts]
+
+    def put_many(self, digest: str, texts: Sequence[str], vectors: Vectors | Sequence[Vector]) -> None:
         """Keeps a copy of each row."""
         with self._lock:
             for text, row in zip(texts, vectors, strict=True):
@@ -98,11 +103,16 @@ class VectorCache:
 
 class CachedEncoder:
     """Encodes only what the cache lacks, each distinct text once. Thread safe; two callers that miss the same
-    text at once both encode it."""
+    text at once both encode it.
 
-    def __init__(self, inner: Encoder, cache: VectorCache) -> None:
+    ``beside``: another cache that is looked into before anything is encoded; what it has is copied. So a
+    query that an evaluation has encoded costs nothing live, and neither kind of work evicts the other's.
+    """
+
+    def __init__(self, inner: Encoder, cache: VectorCache, beside: VectorCache | None = None) -> None:
         self._inner = inner
         self._cache = cache
+        self._beside = beside
         self._fingerprint = inner.fingerprint
         self._digest = self._fingerprint.digest
 
@@ -115,14 +125,18 @@ class CachedEncoder:
         check_texts(texts)  # here, so that a refusal names the caller's row
         found = self._cache.get_many(self._digest, texts)
         missing = list(dict.fromkeys(t for t, vector in zip(texts, found, strict=True) if vector is None))
-        encoded: dict[str, Vector] = {}
-        if missing:
-            fresh = self._inner.encode(missing)
-            self._cache.put_many(self._digest, missing, fresh)
-            encoded = dict(zip(missing, fresh, strict=True))
+        fresh: dict[str, Vector] = {}
+        if missing and self._beside is not None:
+            there = self._beside.peek_many(self._digest, missing)
+            fresh = {text: vector for text, vector in zip(missing, there, strict=True) if vector is not None}
+        new = [text for text in missing if text not in fresh]
+        if new:
+            fresh.update(zip(new, self._inner.encode(new), strict=True))
+        if fresh:
+            self._cache.put_many(self._digest, list(fresh), list(fresh.values()))
         vectors = np.empty((len(texts), self._fingerprint.dimension), dtype=np.float32)
         for row, (text, vector) in enumerate(zip(texts, found, strict=True)):
-            vectors[row] = encoded[text] if vector is None else vector
+            vectors[row] = fresh[text] if vector is None else vector
         return vectors
 
 

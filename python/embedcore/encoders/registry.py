@@ -1,7 +1,8 @@
 """The models of a platform by name: loaded on first use, checked, cached, released.
 
 Queries and bulk work (ingest, backfill) have caches of their own, so that a backfill of millions of texts
-does not evict the queries' vectors. Neither waits for the other inside an encoder.
+does not evict the queries' vectors. Each looks into the other before it encodes, and neither waits for the
+other inside an encoder.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class EncoderRegistry:
     are loaded are never waited for.
 
     ``cache_bytes``: budget of the query cache over all models; ``bulk_cache_bytes``: of the bulk cache,
-    default a quarter of it; ``threads``: batches of one call that ONNX models run at once.
+    default the same again; ``threads``: batches of one call that ONNX models run at once.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class EncoderRegistry:
         threads: int = 1,
     ) -> None:
         self._query_cache = VectorCache(cache_bytes)
-        self._bulk_cache = VectorCache(cache_bytes // 4 if bulk_cache_bytes is None else bulk_cache_bytes)
+        self._bulk_cache = VectorCache(cache_bytes if bulk_cache_bytes is None else bulk_cache_bytes)
         self._threads = threads
         self._state = threading.Lock()  # guards the three maps
         self._loading = threading.Lock()  # held for the length of a load
@@ -157,7 +158,8 @@ class EncoderRegistry:
             encoder = given if given is not None else load_encoder(spec, self._threads)
             checked = CheckedEncoder(encoder)
             loaded = _Loaded(
-                CachedEncoder(checked, self._query_cache), CachedEncoder(checked, self._bulk_cache)
+                CachedEncoder(checked, self._query_cache, self._bulk_cache),
+                CachedEncoder(checked, self._bulk_cache, self._query_cache),
             )
             with self._state:
                 self._loaded[model] = loaded

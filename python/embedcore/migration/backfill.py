@@ -196,4 +196,3 @@ class BackfillWorker:
             return Change(document, [Note("backfill", "the corpus is re-embedded", evidence=evidence)])
 
         self._context.journal.update(migration.id, change)
-

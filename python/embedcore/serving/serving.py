@@ -196,9 +196,7 @@ class Serving:
         slot = self.slots.get(consumer)
         if slot is None:
             raise NotFound(f"consumer {consumer!r} has no route: register it with `embedcore consumers set`")
-        return self.router.search_batch(
-            slot, dict(queries), k, weight=weight, threads=background_threads()
-        )
+        return self.router.search_batch(slot, dict(queries), k, weight=weight, threads=background_threads())
 
     def _of(self, generation: int) -> list[Index]:
         indexes = self._indexes.get(generation)

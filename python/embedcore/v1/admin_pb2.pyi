@@ -350,6 +350,45 @@ class PlatformStatus(_message.Message):
 Global___PlatformStatus: _TypeAlias = PlatformStatus  # noqa: Y015
 
 @_typing.final
+class SetTimeScaleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCALE_FIELD_NUMBER: _builtins.int
+    scale: _builtins.float
+    """seconds of the clock per second"""
+    def __init__(
+        self,
+        *,
+        scale: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTimeScaleRequest: _TypeAlias = SetTimeScaleRequest  # noqa: Y015
+
+@_typing.final
+class SetTimeScaleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOW_FIELD_NUMBER: _builtins.int
+    now: _builtins.float
+    def __init__(
+        self,
+        *,
+        now: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["now", b"now"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTimeScaleResponse: _TypeAlias = SetTimeScaleResponse  # noqa: Y015
+
+@_typing.final
 class ShardRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

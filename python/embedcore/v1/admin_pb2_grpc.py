@@ -69,6 +69,11 @@ class AdminServiceStub:
                 request_serializer=embedcore_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=embedcore_dot_v1_dot_admin__pb2.PlatformStatus.FromString,
                 _registered_method=True)
+        self.SetTimeScale = channel.unary_unary(
+                '/embedcore.v1.AdminService/SetTimeScale',
+                request_serializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleResponse.FromString,
+                _registered_method=True)
         self.Compact = channel.unary_unary(
                 '/embedcore.v1.AdminService/Compact',
                 request_serializer=embedcore_dot_v1_dot_admin__pb2.ShardRequest.SerializeToString,
@@ -146,6 +151,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTimeScale(self, request, context):
+        """In a simulated data directory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Compact(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -219,6 +231,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=embedcore_dot_v1_dot_admin__pb2.GetStatusRequest.FromString,
                     response_serializer=embedcore_dot_v1_dot_admin__pb2.PlatformStatus.SerializeToString,
+            ),
+            'SetTimeScale': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTimeScale,
+                    request_deserializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleResponse.SerializeToString,
             ),
             'Compact': grpc.unary_unary_rpc_method_handler(
                     servicer.Compact,
@@ -440,6 +457,33 @@ class AdminService:
             '/embedcore.v1.AdminService/GetStatus',
             embedcore_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
             embedcore_dot_v1_dot_admin__pb2.PlatformStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTimeScale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.AdminService/SetTimeScale',
+            embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.SerializeToString,
+            embedcore_dot_v1_dot_admin__pb2.SetTimeScaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

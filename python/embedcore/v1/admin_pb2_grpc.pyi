@@ -38,6 +38,8 @@ class AdminServiceStub:
     ListGenerations: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListGenerationsRequest, _admin_pb2.ListGenerationsResponse]
     CreateGeneration: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateGenerationRequest, _admin_pb2.GenerationInfo]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.PlatformStatus]
+    SetTimeScale: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetTimeScaleRequest, _admin_pb2.SetTimeScaleResponse]
+    """In a simulated data directory alone."""
     Compact: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]
     Rebuild: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]
     SplitShard: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]
@@ -55,6 +57,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListGenerations: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListGenerationsRequest, _admin_pb2.ListGenerationsResponse]  # type: ignore[assignment]
     CreateGeneration: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateGenerationRequest, _admin_pb2.GenerationInfo]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.PlatformStatus]  # type: ignore[assignment]
+    SetTimeScale: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTimeScaleRequest, _admin_pb2.SetTimeScaleResponse]  # type: ignore[assignment]
+    """In a simulated data directory alone."""
     Compact: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]  # type: ignore[assignment]
     Rebuild: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]  # type: ignore[assignment]
     SplitShard: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]  # type: ignore[assignment]
@@ -111,6 +115,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PlatformStatus, _abc.Awaitable[_admin_pb2.PlatformStatus]]: ...
+
+    @_abc_1.abstractmethod
+    def SetTimeScale(
+        self,
+        request: _admin_pb2.SetTimeScaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetTimeScaleResponse, _abc.Awaitable[_admin_pb2.SetTimeScaleResponse]]:
+        """In a simulated data directory alone."""
 
     @_abc_1.abstractmethod
     def Compact(

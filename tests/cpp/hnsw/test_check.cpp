@@ -87,8 +87,8 @@ TEST(check_reports_an_id_table_that_disagrees_with_the_slots) {
   w.expect({"live but not in the id table: id 9", "ids in the table are counted as 199 but are 200"});
   World v;
   v.x.storage.set_state(9, hnsw::State::tombstone);
-  v.expect({"id table leads to a slot that is not live: id 9", "ids in the table", "live items are counted as 200",
-            "tombstones are counted as 0"});
+  v.expect({"id table leads to a slot that is not live: id 9", "ids in the table",
+            "live items are counted as 200", "tombstones are counted as 0"});
 }
 
 TEST(check_reports_a_wrong_norm) {

@@ -18,8 +18,9 @@ TEST(exact_search_agrees_with_sorting_in_double) {
       const auto queries = random_rows(random, shape.queries, dim);
       std::vector<std::int64_t> ids(shape.queries * shape.k);
       std::vector<float> distances(ids.size());
-      const Status status = hnsw::exact_search(metric, dim, {base.data(), shape.rows}, {queries.data(), shape.queries},
-                                               shape.k, 3, {}, ids.data(), distances.data());
+      const Status status =
+          hnsw::exact_search(metric, dim, {base.data(), shape.rows}, {queries.data(), shape.queries}, shape.k,
+                             3, {}, ids.data(), distances.data());
       CHECK(status.ok());
       for (std::size_t q = 0; q < shape.queries; q += 7) {
         std::vector<double> all;
@@ -60,6 +61,7 @@ TEST(exact_search_stops_when_asked) {
   std::vector<std::int64_t> ids(1);
   std::vector<float> distances(1);
   const Status status = hnsw::exact_search(
-      Metric::l2, 2, {base.data(), 1000}, {base.data(), 1}, 1, 1, [] { return false; }, ids.data(), distances.data());
+      Metric::l2, 2, {base.data(), 1000}, {base.data(), 1}, 1, 1, [] { return false; }, ids.data(),
+      distances.data());
   CHECK(status.error().code == Code::cancelled);
 }

@@ -37,7 +37,8 @@ TEST(the_id_table_agrees_with_a_map) {
   std::mt19937_64 random(3);
   for (int step = 0; step < 20000; ++step) {
     // Neighbouring and huge ids, so that chains of the hash are long and wrap around.
-    const std::int64_t id = static_cast<std::int64_t>(random() % 400) * (step % 2 == 0 ? 1 : 1'000'000'007'000);
+    const std::int64_t id =
+        static_cast<std::int64_t>(random() % 400) * (step % 2 == 0 ? 1 : 1'000'000'007'000);
     const auto known = expected.find(id);
     const Slot before = known == expected.end() ? no_slot : known->second;
     CHECK_EQ(w.table.find(id), before);

@@ -112,7 +112,8 @@ TEST(removed_items_are_not_returned_and_can_come_back) {
   const std::vector<std::int64_t> some{3, 4, 5, 777, -1, 3};
   CHECK_EQ(index->remove(some), std::size_t{3});
   CHECK(!index->contains(4));
-  for (const std::int64_t id : search(*index, &rows[4 * dim], 300, 300).ids) CHECK(id != 3 && id != 4 && id != 5);
+  for (const std::int64_t id : search(*index, &rows[4 * dim], 300, 300).ids)
+    CHECK(id != 3 && id != 4 && id != 5);
   CHECK_EQ(search(*index, &rows[4 * dim], 300, 300).ids.size(), std::size_t{297});
   const std::vector<std::int64_t> back{4};
   CHECK(index->add(back, &rows[4 * dim]).ok());
@@ -147,7 +148,8 @@ TEST(refusals_name_the_fault_and_change_nothing) {
   const auto refused = [&](std::vector<std::int64_t> ids, Vector rows, const std::string& part) {
     const Status status = index->add(ids, rows.data());
     CHECK(status.error().code == Code::invalid_argument);
-    if (status.error().message.find(part) == std::string::npos) fail(__FILE__, __LINE__, status.error().message);
+    if (status.error().message.find(part) == std::string::npos)
+      fail(__FILE__, __LINE__, status.error().message);
     CHECK_EQ(index->size(), std::size_t{0});
   };
   refused({1, 2, 1}, {1, 1, 1, 1, 1, 1}, "id 1 comes more than once");
@@ -173,7 +175,8 @@ TEST(add_can_be_stopped_and_keeps_what_it_added) {
   std::mt19937 random(16);
   const auto index = make_index(dim);
   const auto rows = random_rows(random, 100, dim);
-  const Status status = index->add(numbered(0, 100), rows.data(), 1, [](std::size_t done) { return done < 30; });
+  const Status status =
+      index->add(numbered(0, 100), rows.data(), 1, [](std::size_t done) { return done < 30; });
   CHECK(status.error().code == Code::cancelled);
   CHECK_EQ(index->size(), std::size_t{30});
   CHECK(index->check().empty());
@@ -202,8 +205,8 @@ TEST(filters_are_exact_at_every_selectivity) {
     for (int q = 0; q < 10; ++q) {
       const Vector query = random_vector(random, dim);
       const auto truth = oracle.nearest(query.data(), 10);
-      for (const hnsw::IdFilter* filter : {static_cast<const hnsw::IdFilter*>(&set),
-                                           static_cast<const hnsw::IdFilter*>(&unlisted)}) {
+      for (const hnsw::IdFilter* filter :
+           {static_cast<const hnsw::IdFilter*>(&set), static_cast<const hnsw::IdFilter*>(&unlisted)}) {
         const Found found = search(*index, query.data(), 10, 100, filter);
         CHECK_EQ(found.ids.size(), std::min<std::size_t>(10, allowed));
         for (const std::int64_t id : found.ids) CHECK(set.allows(id));

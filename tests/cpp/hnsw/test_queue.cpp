@@ -31,7 +31,8 @@ TEST(the_queue_keeps_the_nearest_sorted_and_expands_each_once) {
     float last = -1;
     for (Slot slot = queue.expand(); slot != no_slot; slot = queue.expand()) {
       CHECK(!expanded[slot]);
-      const auto at = std::find_if(all.begin(), all.end(), [slot](const Candidate& c) { return c.slot == slot; });
+      const auto at =
+          std::find_if(all.begin(), all.end(), [slot](const Candidate& c) { return c.slot == slot; });
       CHECK(at->distance > last);
       last = at->distance;
     }

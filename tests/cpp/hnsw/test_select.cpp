@@ -10,7 +10,8 @@ namespace {
 
 // Slot i of the index holds the point at xs[i]; nothing but vectors and states is needed.
 struct Line {
-  explicit Line(std::vector<float> xs) : index(test::make_index(1, Metric::l2, 2)), x(IndexTestPeer::impl(*index)) {
+  explicit Line(std::vector<float> xs)
+      : index(test::make_index(1, Metric::l2, 2)), x(IndexTestPeer::impl(*index)) {
     for (const float position : xs) {
       const Slot slot = x.storage.allocate(0);
       *x.storage.vector(slot) = position;

@@ -9,7 +9,8 @@ namespace {
 constexpr std::uint32_t dim = 12;
 
 struct World {
-  explicit World(std::uint32_t m = 8, std::uint32_t seed = 21) : random(seed), index(make_index(dim, Metric::l2, m)) {}
+  explicit World(std::uint32_t m = 8, std::uint32_t seed = 21)
+      : random(seed), index(make_index(dim, Metric::l2, m)) {}
 
   void add(std::int64_t first, std::size_t n) {
     const auto rows = random_rows(random, n, dim);

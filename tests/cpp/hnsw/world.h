@@ -64,8 +64,8 @@ inline double true_distance(Metric metric, const float* a, const float* b, std::
   return metric == Metric::l2 ? l2 : 1 - dot;
 }
 
-inline std::shared_ptr<Index> make_index(std::uint32_t dim, Metric metric = Metric::cosine, std::uint32_t m = 8,
-                                         std::uint64_t seed = 0) {
+inline std::shared_ptr<Index> make_index(std::uint32_t dim, Metric metric = Metric::cosine,
+                                         std::uint32_t m = 8, std::uint64_t seed = 0) {
   hnsw::Config config;
   config.dim = dim;
   config.metric = metric;

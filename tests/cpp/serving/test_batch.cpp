@@ -1,5 +1,6 @@
 // A batch is its queries one by one, on the table it began with.
 #include <limits>
+#include <memory>
 #include <string>
 
 #include "check.h"
@@ -126,4 +127,46 @@ TEST(batch_stops_when_told) {
   };
   CHECK(world.router.search_batch(request).error().code == Code::cancelled);
   CHECK_EQ(polled, std::size_t{6});
+}
+
+// Publishing does not wait for the batch, and the batch neither notices nor loses its indexes.
+TEST(batch_keeps_the_table_it_began_with) {
+  Router router;
+  std::vector<std::weak_ptr<hnsw::Index>> watched;
+  const Vectors old_items = random_vectors(60, dim, 5);
+  {
+    RoutingTable table;
+    table.version = 1;
+    table.generations.push_back(generation_of(1, old_items, dim));
+    table.consumers.push_back(consumer_of(0, -1, 0, 1));
+    watched.push_back(table.generations[0].shards[0]);
+    CHECK(router.publish(std::move(table)).ok());
+  }
+  std::mt19937_64 generator(6);
+  const std::vector<float> queries = random_vector(generator, 4 * dim);
+  const std::vector<QueryMatrix> matrices = {{1, queries.data(), 4, dim}};
+  BatchRequest request = batch_of(matrices, 3);
+  request.threads = 1;
+  request.keep_going = [&](std::size_t begun) {
+    if (begun == 1) {
+      RoutingTable table;
+      table.version = 2;
+      table.generations.push_back(generation_of(1, {{777, old_items.at(0)}}, dim));
+      table.consumers.push_back(consumer_of(0, -1, 0, 1));
+      CHECK(router.publish(std::move(table)).ok());
+      CHECK(!watched[0].expired());
+    }
+    return true;
+  };
+  const auto batch = router.search_batch(request);
+  CHECK(batch.ok());
+  CHECK_EQ(batch.value().table_version, std::uint64_t{1});
+  for (std::size_t row = 0; row < 4; ++row) {
+    const std::vector<float> query(queries.begin() + static_cast<std::ptrdiff_t>(row * dim),
+                                   queries.begin() + static_cast<std::ptrdiff_t>((row + 1) * dim));
+    const auto expected = nearest(old_items, query, 3);
+    for (std::size_t i = 0; i < 3; ++i) CHECK_EQ(batch.value().ids[row * 3 + i], expected[i].id);
+  }
+  CHECK_EQ(router.version(), std::uint64_t{2});
+  CHECK(watched[0].expired());
 }

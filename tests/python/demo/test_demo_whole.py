@@ -31,6 +31,7 @@ def test_a_migration_under_traffic_with_a_kill(importable: None, tmp_path: Path)
         queries=400,
         rate=60.0,
         write_rate=3.0,
+        fresh=0.0,
         time_scale=30_000.0,
         report=tmp_path / "out" / "report.html",
         keep=tmp_path / "kept",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from embedcore.encoders import CachedEncoder, VectorCache
 from embedcore.errors import DataLoss, InvalidArgument
+from embedcore.types import Fingerprint
 
 from .conftest import DIMENSION, FakeEncoder, fingerprint, unit_vectors
 
@@ -141,3 +143,25 @@ def test_many_threads_get_right_vectors_from_a_small_cache(fake: FakeEncoder) ->
     assert wrong == []
     assert stats.hits + stats.misses == 4 * 100 * 4
     assert stats.bytes == stats.entries * ENTRY <= stats.capacity_bytes
+
+
+def test_what_the_cache_beside_has_is_not_encoded_again() -> None:
+    asked: list[str] = []
+
+    class Counting:
+        fingerprint = Fingerprint(model="counting", revision="1", dimension=2)
+
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            asked.extend(texts)
+            return np.array([[len(text), 1.0] for text in texts], np.float32)
+
+    bulk, queries = VectorCache(1 << 16), VectorCache(1 << 16)
+    CachedEncoder(Counting(), bulk, queries).encode(["a", "bb"])
+    encoder = CachedEncoder(Counting(), queries, bulk)
+    found = encoder.encode(["bb", "ccc", "bb"])
+    assert found[:, 0].tolist() == [2.0, 3.0, 2.0]
+    assert asked == ["a", "bb", "ccc"]
+    assert bulk.stats().hits == 0, "a look from beside makes nothing recent"
+    bulk.purge(Counting.fingerprint.digest)
+    encoder.encode(["bb"])
+    assert asked == ["a", "bb", "ccc"], "what was found beside was copied"

@@ -276,3 +276,19 @@ def test_planted_a_cutover_that_ignores_one_consumer_is_caught(
 
 def test_own_gates_never_pass_for_offline_ones() -> None:
     assert not OWN_GATES & {"quality", "sufficient", "target", "long_tail"}
+
+
+def test_a_revert_while_the_cutover_is_judged_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_full(world)
+    real = cutover.cutover_gates
+
+    def then_reverted(*arguments: object) -> object:
+        gates = real(*arguments)  # type: ignore[arg-type]
+        world.controller.revert("", "ads", who="operator")
+        return gates
+
+    monkeypatch.setattr(cutover, "cutover_gates", then_reverted)
+    with pytest.raises(FailedPrecondition, match="changed meanwhile"):
+        world.controller.cutover(who="t")
+    assert world.phase is Phase.BLENDED
+    assert world.weights() == {"ads": 0.0, "search": 1.0}

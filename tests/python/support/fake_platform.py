@@ -213,6 +213,12 @@ class FakePlatform(PlatformApi):
         details = {"memory": {"index": 4096}, "lag": np.float32(0.5)}
         return PlatformStatus(True, len(self.items), 0, False, NOW, 1.0, "0.1.0", details)
 
+    def set_time_scale(self, scale: float) -> float:
+        self._enter("set_time_scale")
+        if scale <= 0:
+            raise InvalidArgument(f"the time scale must be positive, got {scale}")
+        return NOW * scale
+
     # Migrations.
 
     def _migration(self, migration_id: str) -> Migration:

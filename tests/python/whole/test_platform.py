@@ -219,6 +219,22 @@ def test_time_scale_is_refused_outside_a_simulated_directory(tmp_path: Path) -> 
         assert again.status().now >= before, "scaled time never goes back, whatever the scale"
 
 
+def test_simulated_time_changes_its_speed_without_a_jump(tmp_path: Path, platform) -> None:
+    with pytest.raises(FailedPrecondition, match="simulated"):
+        platform.set_time_scale(10.0)
+    with Platform.open(tmp_path / "other", simulated=True, time_scale=50_000.0) as simulated:
+        before = simulated.status().now
+        after = simulated.set_time_scale(1.0)
+        assert before <= after <= simulated.status().now < after + 60
+        for bad in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(InvalidArgument, match="positive"):
+                simulated.set_time_scale(bad)
+        assert simulated.status().time_scale == 1.0
+        last = simulated.status().now
+    with Platform.open(tmp_path / "other", time_scale=3.0) as again:
+        assert last <= again.status().now < last + 60, "the changed speed was remembered"
+
+
 def test_a_second_owner_is_refused_and_the_first_is_unharmed(tmp_path: Path, platform) -> None:
     with pytest.raises(Unavailable, match="owned by process"):
         Platform.open(tmp_path / "data")

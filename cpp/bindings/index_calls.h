@@ -1,0 +1,120 @@
+// How calls of the index run under Python: interruption, callbacks, filters, threads.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "hnsw/filter.h"
+#include "hnsw/parallel.h"
+
+namespace embedcore::bindings {
+
+namespace py = pybind11;
+
+// Asks the interpreter, at most ten times a second, whether to go on: Ctrl-C, and a progress callback.
+// poll() is for the thread that called into the module, without the GIL.
+class Interruption {
+ public:
+  explicit Interruption(py::object progress = py::none(), std::size_t total = 0)
+      : progress_(std::move(progress)), total_(total) {}
+
+  bool poll(std::size_t done) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100)) return true;
+    last_ = now;
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!progress_.is_none()) progress_(done, total_);
+      return true;
+    } catch (py::error_already_set& error) {
+      error_ = std::make_unique<py::error_already_set>(std::move(error));
+      return false;
+    }
+  }
+  // With the GIL held, after the work: raises what stopped it.
+  void rethrow() {
+    if (error_) throw py::error_already_set(std::move(*error_));
+  }
+
+ private:
+  py::object progress_;
+  std::size_t total_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  std::unique_ptr<py::error_already_set> error_;
+};
+
+// A Python callable id -> bool. Takes the GIL for each id; the first exception ends the search.
+class CallableFilter final : public hnsw::IdFilter {
+ public:
+  explicit CallableFilter(py::object callable) : callable_(std::move(callable)) {}
+
+  [[nodiscard]] bool allows(std::int64_t id) const override {
+    if (failed_) return false;
+    const py::gil_scoped_acquire gil;
+    try {
+      const int truth = PyObject_IsTrue(callable_(id).ptr());
+      if (truth < 0) throw py::error_already_set();
+      return truth == 1;
+    } catch (py::error_already_set& error) {
+      error_ = std::make_unique<py::error_already_set>(std::move(error));
+      failed_ = true;
+      return false;
+    }
+  }
+  [[nodiscard]] bool cancelled() const override { return failed_; }
+  void rethrow() const {
+    if (error_) throw py::error_already_set(std::move(*error_));
+  }
+
+ private:
+  py::object callable_;
+  mutable bool failed_ = false; // used by one thread: searches with a callable do not fan out
+  mutable std::unique_ptr<py::error_already_set> error_;
+};
+
+// The filter argument of a call: None, an IdSet, or a callable.
+struct FilterArgument {
+  explicit FilterArgument(const py::object& object) {
+    if (object.is_none()) return;
+    if (py::isinstance<hnsw::IdSet>(object)) {
+      filter = object.cast<const hnsw::IdSet*>();
+      empty = object.cast<const hnsw::IdSet*>()->size() == 0;
+    } else {
+      filter = &callable.emplace(object);
+    }
+  }
+  std::optional<CallableFilter> callable;
+  const hnsw::IdFilter* filter = nullptr;
+  bool empty = false;
+};
+
+// Runs body(query number) for n queries on threads, without the GIL; raises what stops it.
+template <class Body>
+void for_each_query(std::size_t n, unsigned threads, const FilterArgument& filter, const Body& body) {
+  Interruption interruption;
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> stop{false};
+  {
+    const py::gil_scoped_release release;
+    const unsigned workers = filter.callable ? 1 : hnsw::workers_for(threads, n / 4);
+    hnsw::run_workers(workers, [&](unsigned worker) {
+      while (!stop.load(std::memory_order_relaxed)) {
+        const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
+        if (i >= n) return;
+        body(i);
+        const bool failed = filter.callable && filter.callable->cancelled();
+        if (failed || (worker == 0 && !interruption.poll(i))) stop.store(true, std::memory_order_relaxed);
+      }
+    });
+  }
+  interruption.rethrow();
+  if (filter.callable) filter.callable->rethrow();
+}
+
+} // namespace embedcore::bindings

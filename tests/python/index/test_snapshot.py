@@ -1,0 +1,126 @@
+"""Snapshots: whole or refused. The golden file pins format version 1: every later version must load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embedcore
+from embedcore.errors import CorruptSnapshotError, FailedPrecondition
+
+from .conftest import DATA, clustered
+
+GOLDEN = DATA / "index-v1.ecx"
+
+
+def golden_index() -> embedcore.Index:
+    """What the golden file holds; ``golden_index().save(GOLDEN, "golden-space", 42)`` wrote it."""
+    index = embedcore.Index(6, "cosine", m=4, ef_construction=20, seed=9)
+    index.add(np.arange(60), golden_vectors(), threads=1)
+    index.remove(np.arange(10))
+    index.compact()
+    index.remove([20, 21])
+    index.add([30], -golden_vectors()[30:31], threads=1)
+    return index
+
+
+def golden_vectors() -> np.ndarray:
+    """Of whole numbers, so that no generator and no rounding has a part in it."""
+    return np.array([[(i * j) % 7 - 2.5 for j in range(1, 7)] for i in range(60)], dtype=np.float32)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_the_golden_file_loads(mmap: bool) -> None:
+    index = embedcore.Index.load(GOLDEN, mmap=mmap)
+    assert (index.dim, index.metric, index.m, index.ef_construction, index.seed) == (6, "cosine", 4, 20, 9)
+    assert (index.fingerprint, index.watermark) == ("golden-space", 42)
+    live = [i for i in range(10, 60) if i not in (20, 21)]
+    assert index.ids().tolist() == live
+    expected = golden_vectors()
+    expected[30] = -expected[30]
+    np.testing.assert_array_equal(index.get(live), expected[live])
+    assert index.tombstones == 3
+    assert index.check() == []
+    found = index.search(expected[live], k=len(live), ef_search=100)
+    assert all(sorted(row) == live for row in found.ids.tolist())
+    index.add([100], np.ones((1, 6)))
+    index.compact()
+    assert index.check() == []
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    vectors = clustered(1500, 24, 9, seed=17)
+    index = embedcore.Index(24, "ip", m=6, seed=5)
+    index.add(np.arange(1500), vectors)
+    index.remove(np.arange(0, 1500, 5))
+    path = tmp_path / "index.ecx"
+    index.save(path, fingerprint="sha256:ü", watermark=2**63)
+    loaded = embedcore.Index.load(str(path))
+    assert (loaded.fingerprint, loaded.watermark) == ("sha256:ü", 2**63)
+    assert (index.fingerprint, index.watermark) == ("sha256:ü", 2**63)
+    np.testing.assert_array_equal(loaded.ids(), index.ids())
+    np.testing.assert_array_equal(loaded.get(loaded.ids()), vectors[loaded.ids()])
+    before, after = index.search(vectors, k=5), loaded.search(vectors, k=5)
+    np.testing.assert_array_equal(before.ids, after.ids)
+    np.testing.assert_array_equal(before.distances, after.distances)
+    assert loaded.tombstones == index.tombstones
+    loaded.add(np.arange(2000, 2100), vectors[:100])
+    assert loaded.check() == []
+    # Saving again keeps the tag that was loaded, unless another is given.
+    loaded.save(path)
+    assert embedcore.Index.load(path).fingerprint == "sha256:ü"
+    loaded.save(path, watermark=7)
+    assert embedcore.Index.load(path).watermark == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["index.ecx"]
+
+
+def test_damage_is_refused(tmp_path: Path) -> None:
+    # Every byte of a small file is flipped by the C++ tests; here, that Python hears of it.
+    path = tmp_path / "index.ecx"
+    good = GOLDEN.read_bytes()
+    rng = np.random.default_rng(18)
+    for at in [0, 8, 12, 20, len(good) - 1, *rng.integers(0, len(good), 60).tolist()]:
+        bad = bytearray(good)
+        bad[at] ^= 1 << (at % 8)
+        path.write_bytes(bad)
+        with pytest.raises(CorruptSnapshotError, match=r"restore the file from a backup"):
+            embedcore.Index.load(path)
+    for length in (0, 1, 15, 16, 4095, 4096, len(good) // 2, len(good) - 1):
+        path.write_bytes(good[:length])
+        with pytest.raises(ValueError, match=r"index\.ecx"):
+            embedcore.Index.load(path)
+    path.write_bytes(good + b"\0")
+    with pytest.raises(CorruptSnapshotError):
+        embedcore.Index.load(path)
+
+
+def test_a_file_of_a_newer_version_is_told_from_damage(tmp_path: Path) -> None:
+    from embedcore._native import crc32c
+
+    newer = bytearray(GOLDEN.read_bytes())
+    newer[8] = 2
+    newer[4092:4096] = crc32c(bytes(newer[:4092])).to_bytes(4, "little")
+    path = tmp_path / "newer.ecx"
+    path.write_bytes(newer)
+    with pytest.raises(FailedPrecondition, match="format version 2"):
+        embedcore.Index.load(path)
+
+
+def test_files_that_cannot_be_opened_raise_what_open_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        embedcore.Index.load(tmp_path / "missing")
+    with pytest.raises(IsADirectoryError):
+        embedcore.Index.load(tmp_path)
+    index = embedcore.Index(3)
+    with pytest.raises(FailedPrecondition, match="no/folder"):
+        index.save(tmp_path / "no/folder/file")
+
+
+def test_saving_over_a_file_replaces_it_whole(tmp_path: Path) -> None:
+    path = tmp_path / "index.ecx"
+    path.write_bytes(b"something else")
+    index = embedcore.Index(3, "l2")
+    index.save(path)
+    assert len(embedcore.Index.load(path)) == 0

@@ -1,0 +1,103 @@
+"""Memory, statistics and the three verbs, as the platform uses them."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import numpy as np
+import pytest
+
+import embedcore
+
+from .conftest import clustered
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_memory_bytes_is_what_the_process_grew_by() -> None:
+    vectors = np.random.default_rng(13).normal(size=(8000, 256)).astype(np.float32)
+    ids = np.arange(8000)
+    gc.collect()
+    before = _resident()
+    index = embedcore.Index(256, "l2", ef_construction=8)
+    index.add(ids, vectors, threads=1)
+    grown = _resident() - before
+    assert index.memory_bytes == pytest.approx(grown, rel=0.15)
+    per_item = 256 * 4 + 32 * 4 + 32  # vector, links, node
+    assert index.memory_bytes > 8000 * per_item
+    parts = index.stats()["memory"]
+    assert sum(parts.values()) == pytest.approx(index.memory_bytes, rel=0.01)
+
+
+def test_an_index_of_one_item_is_small() -> None:
+    index = embedcore.Index(384)
+    index.add([1], np.ones((1, 384)))
+    assert index.memory_bytes < 1_000_000
+
+
+def test_memory_is_returned() -> None:
+    vectors = np.random.default_rng(14).normal(size=(8000, 256)).astype(np.float32)
+    index = embedcore.Index(256, "l2", ef_construction=8)
+    index.add(np.arange(8000), vectors)
+    full = index.memory_bytes
+    index.remove(np.arange(0, 8000, 4))
+    index.remove(np.arange(1, 8000, 4))
+    index.remove(np.arange(2, 8000, 4))
+    assert index.tombstone_rate == pytest.approx(0.75)
+    compacted = index.compact()
+    assert compacted.freed == 6000
+    assert compacted.examined == 2000
+    moved = index.relocate()
+    assert moved.freed == 6000
+    assert 1000 < moved.changed <= 2000
+    assert index.memory_bytes < 0.35 * full
+    np.testing.assert_array_equal(index.get(index.ids()), vectors[3::4])
+    assert index.check() == []
+
+
+def test_free_slots_are_reused() -> None:
+    vectors = clustered(1000, 8, 4, seed=15)
+    index = embedcore.Index(8)
+    index.add(np.arange(1000), vectors)
+    for _ in range(4):
+        index.add(np.arange(500), vectors[:500])  # 500 tombstones
+        assert index.tombstones == 500
+        index.compact()
+    assert index.stats()["slots"]["total"] <= 1500
+
+
+def test_stats_is_a_plain_dict() -> None:
+    import json
+
+    vectors = clustered(2000, 8, 4, seed=16)
+    index = embedcore.Index(8)
+    index.add(np.arange(2000), vectors)
+    index.add([0], vectors[:1])
+    index.remove([5])
+    stats = json.loads(json.dumps(index.stats()))
+    assert stats["live"] == sum(stats["levels"]) == 1999
+    assert stats["tombstones"] == 2
+    assert stats["degrees"]["max"] <= 32
+    assert stats["degrees"]["min"] >= 1
+    assert stats["counters"] == {
+        "added": 2001,
+        "replaced": 1,
+        "removed": 1,
+        "reconnected": 0,
+        "freed": 0,
+        "moved": 0,
+    }
+    # Levels are geometric with ratio 1 / m: 2000 / 16 nodes are expected above the lowest, give or take 11.
+    assert 80 <= sum(stats["levels"][1:]) <= 170
+
+
+def test_properties_say_how_it_was_made() -> None:
+    index = embedcore.Index(8, "ip", m=5, ef_construction=33, seed=2**64 - 1, capacity=1000)
+    assert (index.dim, index.metric, index.dtype, index.codes) == (8, "ip", "float32", "none")
+    assert (index.m, index.ef_construction, index.seed) == (5, 33, 2**64 - 1)
+    assert (index.fingerprint, index.watermark) == ("", 0)
+    assert repr(index) == "<embedcore.Index dim=8 metric=ip m=5 items=0>"
