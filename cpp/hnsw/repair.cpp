@@ -13,6 +13,7 @@
 // alpha = 1.2 follows Singh et al., FreshDiskANN, 2021 (arXiv:2105.09613), algorithm 4.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 
 #include "hnsw/impl.h"
@@ -104,31 +105,38 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   const Links links = storage.links(slot, level);
   const auto stays = [&](Slot to) { return level == 0 && tree->is_protected(slot, to); };
   const auto gone = [&](Slot to) { return storage.state(to) == State::detached && !stays(to); };
-  bool touched = false;
-  for (std::size_t i = 0; i < links.count && !touched; ++i) {
+  std::size_t lost = 0;
+  for (std::size_t i = 0; i < links.count; ++i) {
     const Slot to = links.load(i);
-    touched = to != no_slot && gone(to);
+    lost += to != no_slot && gone(to) ? 1u : 0u;
   }
-  if (!touched) return false;
+  if (lost == 0) return false;
 
   const Query query(space, storage.vector(slot), storage.node(slot).inverse_norm, scratch.query);
-  auto& candidates = scratch.found;
-  auto& through = scratch.fresh; // detached nodes, to be looked through in order
+  auto& kept = scratch.best;        // links that stay
+  auto& candidates = scratch.found; // what may replace those that go
+  auto& through = scratch.fresh;    // detached nodes, to be looked through in order
+  kept.clear();
   candidates.clear();
   through.clear();
   scratch.visited.clear();
   scratch.visited.insert(slot);
-  const auto meet = [&](Slot to, bool own) {
-    if (to == no_slot || !scratch.visited.insert(to)) return;
-    if (attached(to) || (own && stays(to))) candidates.push_back({query.to(to), to});
+  for (std::size_t i = 0; i < links.count; ++i) {
+    const Slot to = links.load(i);
+    if (to == no_slot || !scratch.visited.insert(to)) continue;
+    if (!gone(to)) kept.push_back({query.to(to), to});
     if (storage.state(to) == State::detached) through.push_back(to);
-  };
-  for (std::size_t i = 0; i < links.count; ++i) meet(links.load(i), true);
+  }
   for (std::size_t next = 0; next < std::min(through.size(), most_detached); ++next) {
     const Links beyond = storage.links(through[next], level);
-    for (std::size_t i = 0; i < beyond.count; ++i) meet(beyond.load(i), false);
+    for (std::size_t i = 0; i < beyond.count; ++i) {
+      const Slot to = beyond.load(i);
+      if (to == no_slot || !scratch.visited.insert(to)) continue;
+      if (attached(to)) candidates.push_back({query.to(to), to});
+      if (storage.state(to) == State::detached) through.push_back(to);
+    }
   }
-  if (candidates.size() < links.count / 2 && level <= entry().level) {
+  if (kept.size() + candidates.size() < links.count / 2 && level <= entry().level) {
     // Almost everything around is gone: look for neighbours as an insert does.
     const Candidate start = approach(query, entry(), level, scratch);
     scratch.queue.reset(config.ef_construction);
@@ -138,8 +146,21 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
       if (attached(scratch.queue[i].slot)) candidates.push_back(scratch.queue[i]);
     }
   }
-  std::sort(candidates.begin(), candidates.end(), nearer);
-  const Selection selection{links.count, alpha, level == 0 ? slot : no_slot};
+  Selection selection{links.count, alpha};
+  if (lost <= links.count / 4) {
+    // A list that lost little keeps the rest as it is: choosing all anew costs ten times as much.
+    selection.kept = kept;
+    static const int mode = getenv("MODE") ? atoi(getenv("MODE")) : 0;
+    if (mode & 1) selection.limit = std::min<std::size_t>(links.count, kept.size() + lost);
+    const std::size_t enough = std::min(candidates.size(), (mode & 2 ? 16 : 4) * lost + 8);
+    std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough), candidates.end(),
+                      nearer);
+    candidates.resize(enough);
+  } else {
+    if (level == 0) selection.protector = slot;
+    candidates.insert(candidates.end(), kept.begin(), kept.end());
+    std::sort(candidates.begin(), candidates.end(), nearer);
+  }
   select_neighbours(space, *tree, candidates, selection, scratch.pair, scratch.chosen);
   rewrite(links, scratch.chosen);
   return true;

@@ -8,7 +8,7 @@ namespace embedcore::hnsw {
 void select_neighbours(const Space& space, const Tree& tree, std::span<const Candidate> candidates,
                        const Selection& selection, std::vector<float>& buffer,
                        std::vector<Candidate>& chosen) {
-  chosen.clear();
+  chosen.assign(selection.kept.begin(), selection.kept.end());
   const Storage& storage = *space.storage;
   const auto forced = [&](const Candidate& c) {
     return selection.protector != no_slot && tree.is_protected(selection.protector, c.slot);

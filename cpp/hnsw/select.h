@@ -20,6 +20,8 @@ struct Selection {
   float alpha = 1.0f;
   // Links between this node and its parent or children in the tree are always chosen; no_slot: none are.
   Slot protector = no_slot;
+  // Chosen before all others and whatever they are; not among the candidates.
+  std::span<const Candidate> kept = {};
 };
 
 // Chooses up to selection.limit of the candidates, which are sorted and without duplicates, into chosen.

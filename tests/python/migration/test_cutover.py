@@ -136,6 +136,7 @@ def test_the_canary_starts_after_coverage_and_the_offline_gate(world: World) -> 
     world.days(1, traffic=False)
     assert world.phase is Phase.BLENDED
     assert not any(method == "offline" for method, _, _ in world.judge.asked), "75% is not complete"
+    assert world.serving.shadow is None, "nor is it a target to compare decisions with"
     world.judge.say["offline", "ads"] = [bad("quality", "-3 pp")]
     world.fill()
     world.days(0.3)
