@@ -97,6 +97,14 @@ class MigrationService(Service, migration_pb2_grpc.MigrationServiceServicer):
         )
 
     @unary
+    def ExtendWindow(
+        self, request: migration_pb2.ExtendWindowRequest, context: grpc.ServicerContext
+    ) -> migration_pb2.MigrationStatus:
+        return migration_status_to_message(
+            self.platform.extend_window(request.id, request.seconds, who=_who(request.who), why=request.why)
+        )
+
+    @unary
     def PauseMigration(
         self, request: migration_pb2.ControlRequest, context: grpc.ServicerContext
     ) -> migration_pb2.MigrationStatus:

@@ -344,6 +344,9 @@ class Platform(PlatformApi):
     def resume_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
         return self.controller.unpause(migration_id, who=who, why=why)
 
+    def extend_window(self, migration_id: str, seconds: float, *, who: str, why: str) -> MigrationStatus:
+        return self.controller.extend_window(migration_id, seconds, who=who, why=why)
+
     def revert_consumer(
         self, migration_id: str, consumer: str, *, who: str, why: str = ""
     ) -> MigrationStatus:

@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
         ("weight", weight),
         ("pause", pause),
         ("resume", resume),
+        ("extend", extend),
         ("revert", revert),
         ("cutover", cutover),
         ("rollback", rollback),
@@ -210,6 +211,18 @@ def pause(session: Session, migration: Id = "", who: Who = None, why: Why = "") 
 def resume(session: Session, migration: Id = "", who: Who = None, why: Why = "") -> None:
     """Go on after a pause."""
     _steer(session, lambda p, by: p.resume_migration(migration, who=by, why=why), who, "resumed")
+
+
+def extend(
+    session: Session,
+    days: Annotated[float, typer.Argument(help="From the window's end, or from now when it is over.")],
+    why: Annotated[str, typer.Option("--why", help="What the days are paid for; recorded.")],
+    migration: IdOption = "",
+    who: Who = None,
+) -> None:
+    """Give the migration window more days, on record."""
+    done = f"the window is {days:g} days longer"
+    _steer(session, lambda p, by: p.extend_window(migration, days * DAY, who=by, why=why), who, done)
 
 
 def revert(

@@ -92,6 +92,11 @@ class AsyncControl(ABC):
     async def resume_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
         return await self.run(control.control(methods.RESUME_MIGRATION, migration_id, who, why))
 
+    async def extend_window(
+        self, migration_id: str, seconds: float, *, who: str, why: str
+    ) -> MigrationStatus:
+        return await self.run(control.extend_window(migration_id, seconds, who, why))
+
     async def revert_consumer(
         self, migration_id: str, consumer: str, *, who: str, why: str = ""
     ) -> MigrationStatus:

@@ -137,6 +137,12 @@ def revert_consumer(migration_id: str, consumer: str, who: str, why: str) -> Cal
 
 
 @refusing
+def extend_window(migration_id: str, seconds: float, who: str, why: str) -> Call[MigrationStatus]:
+    message = migration_pb2.ExtendWindowRequest(id=migration_id, seconds=seconds, who=who, why=why)
+    return Call(methods.EXTEND_WINDOW, message, migration_status_from_message)
+
+
+@refusing
 def control(
     method: Method, migration_id: str, who: str, why: str, override: str = ""
 ) -> Call[MigrationStatus]:

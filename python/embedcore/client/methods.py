@@ -82,6 +82,7 @@ ABORT_MIGRATION = Method(_MIGRATION, "AbortMigration", _STATUS, long=True)
 DECOMMISSION = Method(_MIGRATION, "Decommission", _STATUS, long=True)
 PAUSE_MIGRATION = Method(_MIGRATION, "PauseMigration", _STATUS)
 RESUME_MIGRATION = Method(_MIGRATION, "ResumeMigration", _STATUS)
+EXTEND_WINDOW = Method(_MIGRATION, "ExtendWindow", _STATUS)
 REVERT_CONSUMER = Method(_MIGRATION, "RevertConsumer", _STATUS)
 ROLLBACK = Method(_MIGRATION, "Rollback", _STATUS)
 

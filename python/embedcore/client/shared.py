@@ -115,6 +115,9 @@ class SharedCalls(Transport):
     def resume_migration(self, migration_id: str = "", *, who: str, why: str = "") -> MigrationStatus:
         return self.run(control.control(methods.RESUME_MIGRATION, migration_id, who, why))
 
+    def extend_window(self, migration_id: str, seconds: float, *, who: str, why: str) -> MigrationStatus:
+        return self.run(control.extend_window(migration_id, seconds, who, why))
+
     def revert_consumer(
         self, migration_id: str, consumer: str, *, who: str, why: str = ""
     ) -> MigrationStatus:

@@ -176,6 +176,36 @@ class RevertConsumerRequest(_message.Message):
 Global___RevertConsumerRequest: _TypeAlias = RevertConsumerRequest  # noqa: Y015
 
 @_typing.final
+class ExtendWindowRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    WHO_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """empty: the latest"""
+    seconds: _builtins.float
+    who: _builtins.str
+    why: _builtins.str
+    """required"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        who: _builtins.str = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "seconds", b"seconds", "who", b"who", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendWindowRequest: _TypeAlias = ExtendWindowRequest  # noqa: Y015
+
+@_typing.final
 class ControlRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

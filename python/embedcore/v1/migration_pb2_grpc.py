@@ -69,6 +69,11 @@ class MigrationServiceStub:
                 request_serializer=embedcore_dot_v1_dot_migration__pb2.ControlRequest.SerializeToString,
                 response_deserializer=embedcore_dot_v1_dot_migration__pb2.MigrationStatus.FromString,
                 _registered_method=True)
+        self.ExtendWindow = channel.unary_unary(
+                '/embedcore.v1.MigrationService/ExtendWindow',
+                request_serializer=embedcore_dot_v1_dot_migration__pb2.ExtendWindowRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_migration__pb2.MigrationStatus.FromString,
+                _registered_method=True)
         self.RevertConsumer = channel.unary_unary(
                 '/embedcore.v1.MigrationService/RevertConsumer',
                 request_serializer=embedcore_dot_v1_dot_migration__pb2.RevertConsumerRequest.SerializeToString,
@@ -142,6 +147,13 @@ class MigrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExtendWindow(self, request, context):
+        """More days for the window, on record: every one of them is paid for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevertConsumer(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,6 +220,11 @@ def add_MigrationServiceServicer_to_server(servicer, server):
             'ResumeMigration': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeMigration,
                     request_deserializer=embedcore_dot_v1_dot_migration__pb2.ControlRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_migration__pb2.MigrationStatus.SerializeToString,
+            ),
+            'ExtendWindow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendWindow,
+                    request_deserializer=embedcore_dot_v1_dot_migration__pb2.ExtendWindowRequest.FromString,
                     response_serializer=embedcore_dot_v1_dot_migration__pb2.MigrationStatus.SerializeToString,
             ),
             'RevertConsumer': grpc.unary_unary_rpc_method_handler(
@@ -424,6 +441,33 @@ class MigrationService:
             target,
             '/embedcore.v1.MigrationService/ResumeMigration',
             embedcore_dot_v1_dot_migration__pb2.ControlRequest.SerializeToString,
+            embedcore_dot_v1_dot_migration__pb2.MigrationStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendWindow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.MigrationService/ExtendWindow',
+            embedcore_dot_v1_dot_migration__pb2.ExtendWindowRequest.SerializeToString,
             embedcore_dot_v1_dot_migration__pb2.MigrationStatus.FromString,
             options,
             channel_credentials,

@@ -39,6 +39,8 @@ class MigrationServiceStub:
     SetWeight: _grpc.UnaryUnaryMultiCallable[_migration_pb2.SetWeightRequest, _migration_pb2.MigrationStatus]
     PauseMigration: _grpc.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]
     ResumeMigration: _grpc.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]
+    ExtendWindow: _grpc.UnaryUnaryMultiCallable[_migration_pb2.ExtendWindowRequest, _migration_pb2.MigrationStatus]
+    """More days for the window, on record: every one of them is paid for."""
     RevertConsumer: _grpc.UnaryUnaryMultiCallable[_migration_pb2.RevertConsumerRequest, _migration_pb2.MigrationStatus]
     Cutover: _grpc.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]
     Rollback: _grpc.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]
@@ -56,6 +58,8 @@ class MigrationServiceAsyncStub(MigrationServiceStub):
     SetWeight: _aio.UnaryUnaryMultiCallable[_migration_pb2.SetWeightRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
     PauseMigration: _aio.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
     ResumeMigration: _aio.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
+    ExtendWindow: _aio.UnaryUnaryMultiCallable[_migration_pb2.ExtendWindowRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
+    """More days for the window, on record: every one of them is paid for."""
     RevertConsumer: _aio.UnaryUnaryMultiCallable[_migration_pb2.RevertConsumerRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
     Cutover: _aio.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
     Rollback: _aio.UnaryUnaryMultiCallable[_migration_pb2.ControlRequest, _migration_pb2.MigrationStatus]  # type: ignore[assignment]
@@ -112,6 +116,14 @@ class MigrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _migration_pb2.ControlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_migration_pb2.MigrationStatus, _abc.Awaitable[_migration_pb2.MigrationStatus]]: ...
+
+    @_abc_1.abstractmethod
+    def ExtendWindow(
+        self,
+        request: _migration_pb2.ExtendWindowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migration_pb2.MigrationStatus, _abc.Awaitable[_migration_pb2.MigrationStatus]]:
+        """More days for the window, on record: every one of them is paid for."""
 
     @_abc_1.abstractmethod
     def RevertConsumer(

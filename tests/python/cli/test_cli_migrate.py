@@ -127,6 +127,8 @@ def test_every_verb_reaches_the_platform_with_who_and_why(run: Run, running: Fak
     assert running.running.paused
     assert run("migrate", "resume", *by).code == 0
     assert not running.running.paused
+    assert run("migrate", "extend", "2", "--who", "ann").code == 2, "a reason is required"
+    assert run("migrate", "extend", "2", *by).code == 0
     for verb, phase in (
         ("rollback", Phase.ROLLED_BACK),
         ("abort", Phase.ABORTED),
@@ -135,7 +137,7 @@ def test_every_verb_reaches_the_platform_with_who_and_why(run: Run, running: Fak
         assert run("migrate", verb, *by).code == 0
         assert running.running.phase is phase
     recorded = [(event.what, event.who) for event in running.events[1:]]
-    verbs = ["weight", "revert", "pause", "resume", "rollback", "abort", "decommission"]
+    verbs = ["weight", "revert", "pause", "resume", "extend", "rollback", "abort", "decommission"]
     assert recorded == [(verb, "ann") for verb in verbs]
     assert running.events[1].why == "outage"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embedcore.client import Client
-from embedcore.errors import AlreadyExists, FailedPrecondition, GateNotMet, NotFound
+from embedcore.errors import AlreadyExists, FailedPrecondition, GateNotMet, InvalidArgument, NotFound
 from embedcore.evaluation.golden import GoldenQuery, GoldenSet
 from embedcore.migration_types import Phase, Plan
 from embedcore.server import Server
@@ -112,6 +112,10 @@ def test_a_migration_from_start_to_end(client: Client, platform: FakePlatform) -
     assert weighted.migration.consumers["ads"].weight == 0.25
     assert client.pause_migration(who="bob").migration.paused
     assert not client.resume_migration(who="bob").migration.paused
+    extended = client.extend_window("m1", 3_600.0, who="bob", why="slow backfill").migration
+    assert extended.window_until is not None
+    with pytest.raises(InvalidArgument, match="positive"):
+        client.extend_window("m1", -1.0, who="bob", why="slow backfill")
     reverted = client.revert_consumer("m1", "ads", who="bob", why="clicks fell")
     assert reverted.migration.consumers["ads"].reverted
     with pytest.raises(GateNotMet, match=r"coverage is 62\.5%"):
@@ -125,13 +129,14 @@ def test_a_migration_from_start_to_end(client: Client, platform: FakePlatform) -
         ("weight", "ann", "incident 7"),
         ("pause", "bob", ""),
         ("resume", "bob", ""),
+        ("extend", "bob", "slow backfill"),
         ("revert", "bob", "clicks fell"),
         ("cutover", "ann", "drill"),
         ("rollback", "ann", ""),
         ("decommission", "ann", ""),
         ("abort", "ann", ""),
     ]
-    assert [event.number for event in client.migration_events()] == list(range(1, 10))
+    assert [event.number for event in client.migration_events()] == list(range(1, 11))
     with pytest.raises(NotFound, match="no migration 'm9'"):
         client.migration("m9")
 

@@ -322,6 +322,11 @@ class FakePlatform(PlatformApi):
         self._migration(migration_id)
         return self._record("resume", who, why, paused=False)
 
+    def extend_window(self, migration_id: str, seconds: float, *, who: str, why: str) -> MigrationStatus:
+        if not (seconds > 0 and why):
+            raise InvalidArgument("the window is extended by a positive number of seconds, for a reason")
+        return self._record("extend", who, why, window_until=NOW + seconds)
+
     def revert_consumer(
         self, migration_id: str, consumer: str, *, who: str, why: str = ""
     ) -> MigrationStatus:
