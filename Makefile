@@ -38,7 +38,7 @@ test: lint test-cpp test-python ## Build and run everything that has to pass: fo
 
 .PHONY: test-cpp
 test-cpp: build ## C++ tests
-	cmake --preset release
+	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 	ctest --preset release
 
@@ -48,7 +48,7 @@ test-python: build ## Python tests
 
 .PHONY: lint
 lint: build ## clang-format, ruff, import-linter, mypy strict, stubs against the built module
-	clang-format --dry-run --Werror $(CPP_SOURCES)
+	@echo clang-format; clang-format --dry-run --Werror $(CPP_SOURCES)
 	ruff format --check .
 	ruff check .
 	lint-imports
@@ -57,7 +57,7 @@ lint: build ## clang-format, ruff, import-linter, mypy strict, stubs against the
 
 .PHONY: format
 format: build ## Rewrite sources in the project's format
-	clang-format -i $(CPP_SOURCES)
+	@clang-format -i $(CPP_SOURCES)
 	ruff format .
 	ruff check --fix .
 

@@ -153,8 +153,8 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
     static const int mode = getenv("MODE") ? atoi(getenv("MODE")) : 0;
     if (mode & 1) selection.limit = std::min<std::size_t>(links.count, kept.size() + lost);
     const std::size_t enough = std::min(candidates.size(), (mode & 2 ? 16 : 4) * lost + 8);
-    std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough), candidates.end(),
-                      nearer);
+    std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
+                      candidates.end(), nearer);
     candidates.resize(enough);
   } else {
     if (level == 0) selection.protector = slot;

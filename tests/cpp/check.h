@@ -61,12 +61,12 @@ inline int run_all(int argc, char** argv) {
 
 } // namespace embedcore::test
 
-#define TEST(name)                                                                \
-  static void test_##name();                                                      \
+#define TEST(name)                                                               \
+  static void test_##name();                                                     \
   static const ::embedcore::test::Register register_##name(#name, &test_##name); \
   static void test_##name()
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) ::embedcore::test::fail(__FILE__, __LINE__, #condition);    \
+#define CHECK(condition)                                                       \
+  do {                                                                         \
+    if (!(condition)) ::embedcore::test::fail(__FILE__, __LINE__, #condition); \
   } while (false)
 #define CHECK_EQ(a, b) ::embedcore::test::check_equal(__FILE__, __LINE__, #a " == " #b, (a), (b))
