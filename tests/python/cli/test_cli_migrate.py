@@ -151,15 +151,21 @@ def test_cutover_needs_its_gates_or_an_override(run: Run, running: FakePlatform)
     assert running.running.phase is Phase.GRACE
 
 
-@pytest.mark.parametrize(("ending", "code"), [(Phase.DONE, 0), (Phase.ABORTED, 1)])
-def test_watch_ends_with_the_migration(run: Run, running: FakePlatform, ending: Phase, code: int) -> None:
+def end_once_watched(running: FakePlatform, ending: Phase) -> threading.Thread:
     def end() -> None:
+        assert running.watched.wait(30)
         running._record("end", "ann", "", phase=ending)
 
-    timer = threading.Timer(0.1, end)
-    timer.start()
+    thread = threading.Thread(target=end)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(("ending", "code"), [(Phase.DONE, 0), (Phase.ABORTED, 1)])
+def test_watch_ends_with_the_migration(run: Run, running: FakePlatform, ending: Phase, code: int) -> None:
+    ender = end_once_watched(running, ending)
     ran = run("migrate", "watch", "--json")
-    timer.join()
+    ender.join()
     phases = [json.loads(line)["migration"]["phase"] for line in ran.out.splitlines()]
     assert ran.code == code
     assert phases[0] == "dual_write"
@@ -167,10 +173,9 @@ def test_watch_ends_with_the_migration(run: Run, running: FakePlatform, ending: 
 
 
 def test_watch_without_a_terminal_writes_a_line_per_change(run: Run, running: FakePlatform) -> None:
-    timer = threading.Timer(0.1, lambda: running._record("end", "ann", "", phase=Phase.DONE))
-    timer.start()
+    ender = end_once_watched(running, Phase.DONE)
     ran = run("migrate", "watch")
-    timer.join()
+    ender.join()
     assert [line.split(", ")[1] for line in ran.out.splitlines()] == ["dual_write", "done"]
 
 

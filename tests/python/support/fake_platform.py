@@ -72,6 +72,7 @@ class FakePlatform(PlatformApi):
         self.running: Migration | None = None
         self.events: list[MigrationEvent] = []
         self.changed = threading.Event()
+        self.watched = threading.Event()  # a watcher has been given its first status
         self.engagement: list[tuple[str, str, dict[str, float], bool, str]] = []
         self.searched: list[SearchRequest] = []
         self.failing: dict[str, Any] = {}
@@ -301,6 +302,7 @@ class FakePlatform(PlatformApi):
             self.changed.clear()
             shown = self._shown()
             yield shown
+            self.watched.set()
             if shown.migration.finished:
                 return
             self.changed.wait(0.02)
