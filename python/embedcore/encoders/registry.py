@@ -1,12 +1,13 @@
 """The models of a platform by name: loaded on first use, checked, cached, released.
 
 Queries and bulk work (ingest, backfill) have caches of their own, so that a backfill of millions of texts
-does not evict the queries' vectors. Each looks into the other before it encodes, and neither waits for the
-other inside an encoder.
+does not evict the queries' vectors. Each looks into the other before it encodes. Bulk work gives way to
+queries (see :mod:`embedcore.encoders.yielding`); queries wait for nobody.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from embedcore.encoders.checks import CheckedEncoder
 from embedcore.encoders.external import ExternalEncoder
 from embedcore.encoders.interface import Encoder
 from embedcore.encoders.onnx import OnnxEncoder
+from embedcore.encoders.yielding import CountedEncoder, QueryGate, YieldingEncoder
 from embedcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from embedcore.types import Fingerprint, ModelSpec, Vectors
 
@@ -48,6 +50,7 @@ class EncoderRegistry:
     ) -> None:
         self._query_cache = VectorCache(cache_bytes)
         self._bulk_cache = VectorCache(cache_bytes if bulk_cache_bytes is None else bulk_cache_bytes)
+        self._gate = QueryGate(os.cpu_count() or 1)
         self._threads = threads
         self._state = threading.Lock()  # guards the three maps
         self._loading = threading.Lock()  # held for the length of a load
@@ -158,8 +161,8 @@ class EncoderRegistry:
             encoder = given if given is not None else load_encoder(spec, self._threads)
             checked = CheckedEncoder(encoder)
             loaded = _Loaded(
-                CachedEncoder(checked, self._query_cache, self._bulk_cache),
-                CachedEncoder(checked, self._bulk_cache, self._query_cache),
+                CachedEncoder(CountedEncoder(checked, self._gate), self._query_cache, self._bulk_cache),
+                CachedEncoder(YieldingEncoder(checked, self._gate), self._bulk_cache, self._query_cache),
             )
             with self._state:
                 self._loaded[model] = loaded
