@@ -4,16 +4,16 @@
 // Order, so that every live node stays reachable at every moment:
 //   1. tombstones become detached: for readers nothing changes
 //   2. the entry moves to a live node
-//   3. each node that links to detached ones gets a new list, chosen among what it had and what can be
-//      reached through the detached; links of the tree stay
+//   3. each node that links to detached ones gets others in their place, chosen among what can be reached
+//      through the detached; its other links stay, those of the tree in any case
 //   4. each detached node is taken out of the tree; now nothing leads to it
 // Detached nodes keep their own links: a reader that stands on one walks on.
 //
-// Cost: only touched nodes are rewritten. Reconnecting through dead neighbours and pruning with
-// alpha = 1.2 follows Singh et al., FreshDiskANN, 2021 (arXiv:2105.09613), algorithm 4.
+// Reconnecting through dead neighbours and pruning with alpha = 1.2 follows Singh et al., FreshDiskANN, 2021
+// (arXiv:2105.09613), algorithm 4; but lists are extended, not chosen anew: that is ten times cheaper and, on
+// real data with 10 to 50% deleted, keeps more recall.
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <thread>
 
 #include "hnsw/impl.h"
@@ -66,7 +66,8 @@ Report Index::Impl::repair_up_to(std::uint64_t until) {
     dead.push_back(slot);
   }
   if (dead.empty()) return report;
-  if (storage.state(entry().slot) == State::detached) replace_entry();
+  if (const Entry from = entry(); !from.empty() && storage.state(from.slot) == State::detached)
+    replace_entry();
 
   const ScratchPool::Lease lease(scratches, end);
   for (Slot slot = 0; slot < end; ++slot) {
@@ -127,7 +128,10 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
     if (!gone(to)) kept.push_back({query.to(to), to});
     if (storage.state(to) == State::detached) through.push_back(to);
   }
+  const std::size_t near = through.size();
   for (std::size_t next = 0; next < std::min(through.size(), most_detached); ++next) {
+    // Beyond the direct neighbours only as far as it takes to find enough.
+    if (next >= near && candidates.size() >= links.count) break;
     const Links beyond = storage.links(through[next], level);
     for (std::size_t i = 0; i < beyond.count; ++i) {
       const Slot to = beyond.load(i);
@@ -146,21 +150,13 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
       if (attached(scratch.queue[i].slot)) candidates.push_back(scratch.queue[i]);
     }
   }
+  // The nearest of them suffice, and each costs a comparison with all that are chosen.
+  const std::size_t enough = std::min(candidates.size(), 16 * lost + 8);
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
+                    candidates.end(), nearer);
+  candidates.resize(enough);
   Selection selection{links.count, alpha};
-  if (lost <= links.count / 4) {
-    // A list that lost little keeps the rest as it is: choosing all anew costs ten times as much.
-    selection.kept = kept;
-    static const int mode = getenv("MODE") ? atoi(getenv("MODE")) : 0;
-    if (mode & 1) selection.limit = std::min<std::size_t>(links.count, kept.size() + lost);
-    const std::size_t enough = std::min(candidates.size(), (mode & 2 ? 16 : 4) * lost + 8);
-    std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
-                      candidates.end(), nearer);
-    candidates.resize(enough);
-  } else {
-    if (level == 0) selection.protector = slot;
-    candidates.insert(candidates.end(), kept.begin(), kept.end());
-    std::sort(candidates.begin(), candidates.end(), nearer);
-  }
+  selection.kept = kept;
   select_neighbours(space, *tree, candidates, selection, scratch.pair, scratch.chosen);
   rewrite(links, scratch.chosen);
   return true;
