@@ -38,6 +38,9 @@ class SystemClock:
         return event.wait(max(0.0, seconds))
 
 
+_SLICE_S = 0.2  # machine time
+
+
 class ScaledClock:
     """A clock that runs ``scale`` times as fast as the machine's, from a stated origin.
 
@@ -64,7 +67,12 @@ class ScaledClock:
         return self._state
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        return event.wait(max(0.0, seconds) / self.scale)
+        # In slices: the scale may change while somebody waits for a moment of this clock.
+        until = self.now() + max(0.0, seconds)
+        while (left := until - self.now()) > 0:
+            if event.wait(min(left / self.scale, _SLICE_S)):
+                return True
+        return event.is_set()
 
 
 def _positive(scale: float) -> float:

@@ -62,8 +62,7 @@ class Session:
     @contextmanager
     def platform(self) -> Iterator[PlatformApi]:
         """The platform: behind ``--server``, behind the server that owns the data directory, or the
-        directory itself, opened in this process. An option beats an environment variable only if it
-        names the same thing, so ``--server`` is looked at first."""
+        directory itself, opened in this process."""
         platform = open_platform(self)
         try:
             yield platform
@@ -195,6 +194,9 @@ _TARGET: Final[dict[str, tuple[Any, Any]]] = {
     ),
 }
 
+# Where an option's value came from, the closest to the user first.
+_SOURCES: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
+
 Function = Callable[..., None]
 
 
@@ -219,15 +221,28 @@ def command(
         def wrapper(**values: Any) -> None:
             shared = {key: values.pop(key) for key in common}
             shared.pop("config")
+            if "ctx" in values and _closer(values.pop("ctx"), "data", "server"):
+                shared["server"] = None
             session = Session(out=Output(as_json=shared.pop("as_json")), **shared)
             guarded(session, functools.partial(function, session, **values))
 
+        if "server" in common:
+            context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+            parameters.append(context)
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         app.command(name)(wrapper)
         return function
 
     return register
+
+
+def _closer(ctx: typer.Context, one: str, other: str) -> bool:
+    """Option ``one`` was given closer to the user: ``--data`` beats a server named in the environment."""
+    ranks = [
+        _SOURCES.index(getattr(ctx.get_parameter_source(name), "name", "DEFAULT")) for name in (one, other)
+    ]
+    return ranks[0] < ranks[1]
 
 
 def guarded(session: Session, action: Callable[[], None]) -> None:

@@ -16,12 +16,14 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     session: Session,
-    items: Annotated[int, typer.Option("--items", min=500, help="WordNet items; 117659 is all.")] = 10_000,
+    items: Annotated[int, typer.Option("--items", min=3_000, help="WordNet items; 117659 is all.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    queries: Annotated[int, typer.Option("--queries", min=100, help="Golden queries per consumer.")] = 4_000,
+    queries: Annotated[
+        int, typer.Option("--queries", min=2_000, help="Golden queries per consumer; fewer decide nothing.")
+    ] = 4_000,
     rate: Annotated[
         float, typer.Option("--rate", min=1, help="Live queries per second, all consumers.")
-    ] = 100.0,
+    ] = 50.0,
     time_scale: Annotated[
         float | None,
         typer.Option(

@@ -77,7 +77,8 @@ def _native() -> Iterator[Check]:
     except ImportError as error:
         yield Check("native module", "failed", str(error), "pip install . (needs a C++20 compiler)")
         return
-    text = ", ".join(f"{key} {value}" for key, value in info.items())
+    shown = {k: " ".join(v) if isinstance(v, (list, tuple)) else v for k, v in info.items()}
+    text = ", ".join(f"{key} {value}" for key, value in shown.items())
     yield Check("native module", "ok", text)
 
 

@@ -156,6 +156,7 @@ class Canary:
     touched: Callable[[], set[str]]
     control: dict[str, Served] = field(default_factory=dict)
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)  # consumer -> reports acknowledged
 
     def queries(self, name: str) -> Sequence[GoldenQuery]:
         """The query population of a consumer: the same for both arms."""
@@ -182,9 +183,16 @@ class Canary:
         }
         users = canary_users(consumer)
         rng = np.random.default_rng([self.seed, 4, sorted(self.consumers).index(name)])
-        for _ in range(_REPORTS):
-            for arm, totals in self._batch(consumer, labels, arms, users // _REPORTS, rng):
+        batches = [
+            report
+            for _ in range(_REPORTS)
+            for report in self._batch(consumer, labels, arms, users // _REPORTS, rng)
+        ]
+        # Tried again after an interruption, this goes on where it was: totals are added up over there.
+        for number, (arm, totals) in enumerate(batches):
+            if number == self.sent.get(name, 0):
                 self.client.report_engagement(name, arm, totals, simulated=True)
+                self.sent[name] = number + 1
         self.told[name] = {
             "queries": len(kept),
             "canary_users": users,

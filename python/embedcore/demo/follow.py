@@ -13,7 +13,7 @@ from embedcore.demo.pace import Pace
 from embedcore.demo.processes import ServerProcess, TrafficProcess
 from embedcore.demo.summary import Sample, sample_of
 from embedcore.demo.workload import Workload
-from embedcore.errors import EmbedcoreError, FailedPrecondition, NotFound
+from embedcore.errors import Cancelled, EmbedcoreError, FailedPrecondition, NotFound, Unavailable
 from embedcore.migration_types import DAY, MigrationStatus, Phase
 
 # The kill comes when this much of the corpus is backfilled.
@@ -21,6 +21,7 @@ _KILL_AT = 0.25
 # A migration that has not ended by then (days of the platform since its first dual write) never will.
 _LAST_DAY = 9.5
 _TICK_S = 0.2
+_TRIES, _PAUSE_S = 5, 2.0
 _STUCK = frozenset({Phase.HALTED, Phase.DEFERRED, Phase.ROLLED_BACK})
 
 
@@ -98,13 +99,12 @@ class Acts:
     def _start(self, what: str, act: Callable[[], None]) -> None:
         def run() -> None:
             with self._serial:  # one at a time: they share the machine with the traffic that is measured
-                try:
-                    act()
-                except EmbedcoreError as error:
-                    self.errors.append(f"{what}: {error.message}")
-                    self.say(f"{what} failed: {error.message}")
-                else:
-                    self.say(f"{what}: done")
+                error = _tried(act)
+            if error is None:
+                self.say(f"{what}: done")
+            else:
+                self.errors.append(f"{what}: {error.message}")
+                self.say(f"{what} failed: {error.message}")
 
         thread = threading.Thread(target=run, name=what)
         self._threads.append(thread)
@@ -120,6 +120,21 @@ class Acts:
         self.say(
             f"{name} was put back on the source in {self.revert['effective_ms']:.0f} ms, and forward again"
         )
+
+
+def _tried(act: Callable[[], None]) -> EmbedcoreError | None:
+    """Plays an act; once more, a few times, when the server went away in the middle of it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            act()
+            return None
+        except (Unavailable, Cancelled) as error:
+            if left == 0:
+                return error
+            time.sleep(_PAUSE_S)
+        except EmbedcoreError as error:
+            return error
+    return None
 
 
 def follow(

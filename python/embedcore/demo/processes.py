@@ -51,7 +51,12 @@ class ServerProcess:
         ]
         with self._log.open("a", encoding="utf-8") as log:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for the demo, which then stops it in order
             )
         self._process = process
         assert process.stdout is not None
@@ -135,6 +140,7 @@ class TrafficProcess:
                 stderr=log,
                 text=True,
                 env=dict(environment),
+                start_new_session=True,
             )
         assert self._process.stdout is not None
         if read_line(self._process.stdout, 60.0).strip() != "ready":

@@ -37,7 +37,7 @@ table { border-collapse: collapse; font-size: 13px; width: 100% }
 th { text-align: left; font-weight: 600; border-bottom: 1px solid #8b949c; padding: .25rem .6rem .25rem 0 }
 td { border-bottom: 1px solid #e4e7ec; padding: .25rem .6rem .25rem 0; vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.ok { color: #256b3a; font-weight: 600 } .bad { color: #a82319; font-weight: 600 }
+.ok { color: #256b3a; font-weight: 600 } .bad { color: #a82319; font-weight: 600; white-space: nowrap }
 svg { max-width: 100%; height: auto } .wide { overflow-x: auto }
 </style>
 <h1>$title</h1>

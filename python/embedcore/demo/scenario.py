@@ -65,7 +65,7 @@ class DemoOptions:
     items: int = 10_000
     seed: int = 0
     queries: int = 4_000
-    rate: float = 100.0
+    rate: float = 50.0
     write_rate: float = 4.0
     fresh: float = 0.3
     time_scale: float | None = None

@@ -143,7 +143,8 @@ def failed_outside(records: Iterable[QueryRecord]) -> list[QueryRecord]:
 def live_recall(
     records: Sequence[QueryRecord], buckets: int = 40
 ) -> dict[str, list[tuple[float, float, int]]]:
-    """Consumer -> (machine time, found / relevant, queries) per equal stretch of time, as users saw it."""
+    """Consumer -> (machine time, mean share of the relevant items found, queries) per equal stretch of time,
+    as users saw it."""
     judged = [record for record in records if record.den]
     if not judged:
         return {}
@@ -163,7 +164,7 @@ def live_recall(
 
 
 def _recall(records: Sequence[QueryRecord]) -> float:
-    return sum(r.num or 0 for r in records) / sum(r.den or 0 for r in records)
+    return sum((r.num or 0) / r.den for r in records if r.den) / len(records)
 
 
 def sample_of(status: MigrationStatus, real: float) -> Sample:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import sys
 import threading
 import time
@@ -277,14 +276,12 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="holds the workload, receives the records")
     parser.add_argument("--address", required=True)
     parser.add_argument("--stream-address", required=True)
-    parser.add_argument("--rate", type=float, default=100.0, help="queries per second")
+    parser.add_argument("--rate", type=float, default=50.0, help="queries per second")
     parser.add_argument("--write-rate", type=float, default=4.0, help="writes per second")
     parser.add_argument("--fresh", type=float, default=0.0, help="share spelled as no cache knows it")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     stop = threading.Event()
-    # Ctrl-C reaches the whole group of processes; here the demo decides when to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch_input() -> None:
         # Closed by the demo, or by the kernel when the demo has died.

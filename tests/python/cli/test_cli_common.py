@@ -155,6 +155,20 @@ def test_command_line_beats_environment_beats_file(
     assert (seen[-1].data, platform.searched[-1].k) == (Path("/from/line"), 1)
 
 
+def test_a_directory_on_the_line_beats_a_server_in_the_environment(
+    run: Run, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDCORE_SERVER", "127.0.0.1:7600")
+    seen = _sessions(monkeypatch, platform)
+    run("search", "x", "--data", "/from/line")
+    assert (seen[-1].data, seen[-1].server) == (Path("/from/line"), None)
+    monkeypatch.setenv("EMBEDCORE_DATA", "/from/environment")
+    run("search", "x")
+    assert seen[-1].server == "127.0.0.1:7600"
+    run("search", "x", "--data", "/from/line", "--server", "127.0.0.1:7601")
+    assert seen[-1].server == "127.0.0.1:7601"
+
+
 def test_options_of_nested_commands(run: Run, platform: FakePlatform, tmp_path: Path) -> None:
     file = tmp_path / "embedcore.toml"
     file.write_text('[migrate.start]\nwho = "release team"\nauto_cutover = true\n')
