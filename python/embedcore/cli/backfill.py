@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from embedcore.cli.context import Session, command
-from embedcore.cli.durations import duration
+from embedcore.cli.durations import duration, rate
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def status(
         ("migration", f"{found.migration.id} ({found.migration.phase.value})"),
         ("coverage", f"{found.coverage:.2%} of {found.live_items} live items"),
         ("backfilled", found.backfilled),
-        ("rate", f"{found.backfill_rate:.1f} items/s{' (simulated time)' if found.simulated_time else ''}"),
+        ("rate", f"{rate(found.backfill_rate)}{' of simulated time' if found.simulated_time else ''}"),
         ("estimated end", "-" if found.eta_seconds is None else f"in {duration(found.eta_seconds)}"),
         ("repair queue", found.repair_queue),
         ("corrupt shards", ", ".join(map(str, found.corrupt_shards)) or "none"),

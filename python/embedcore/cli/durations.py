@@ -1,4 +1,4 @@
-"""Seconds as people say them."""
+"""Seconds and rates as people say them."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def duration(seconds: float) -> str:
             rest = whole % size // inner
             return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
     return f"{whole} s"
+
+
+def rate(per_second: float) -> str:
+    """``12.5/s``, or ``36/h`` where time runs fast and a second holds too little."""
+    return f"{per_second:.1f}/s" if per_second >= 1 or per_second == 0 else f"{per_second * 3_600:.0f}/h"

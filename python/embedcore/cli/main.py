@@ -24,6 +24,8 @@ from embedcore.cli import (
 from embedcore.cli.context import UsageError
 from embedcore.cli.output import one_line
 
+_INTERRUPTED = 130  # as shells say it; typer turns Ctrl-C into it by itself
+
 app = typer.Typer(
     name="embedcore",
     help="An embeddings platform for the day the embedding model changes.",
@@ -61,12 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _usage(error)
     except (typer.Abort, KeyboardInterrupt):
-        print("embedcore: interrupted", file=sys.stderr)
-        return 130
+        code = _INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone; keep the interpreter from complaining while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if code == _INTERRUPTED:
+        print("embedcore: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

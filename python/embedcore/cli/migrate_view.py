@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from embedcore.cli.durations import duration
+from embedcore.cli.durations import duration, rate
 from embedcore.cli.output import Output, one_line, table_of
 from embedcore.migration_types import MigrationEvent, MigrationStatus
 
@@ -45,8 +45,8 @@ def headline(status: MigrationStatus) -> str:
         m.phase.value + (" (paused)" if m.paused else ""),
         f"coverage {status.coverage:.1%} of {status.live_items}",
     ]
-    if status.eta_seconds is not None and not m.finished:
-        parts.append(f"backfill {status.backfill_rate:.1f}/s, done in {duration(status.eta_seconds)}")
+    if status.eta_seconds is not None and status.coverage < 1 and not m.finished:
+        parts.append(f"backfill {rate(status.backfill_rate)}, done in {duration(status.eta_seconds)}")
     if status.window_left_seconds is not None and not m.finished and m.cutover_at is None:
         parts.append(f"window {duration(status.window_left_seconds)} left")
     if status.simulated_time:

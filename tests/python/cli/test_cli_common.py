@@ -106,6 +106,12 @@ def test_a_bug_shows_a_traceback_only_with_debug(run: Run, platform: FakePlatfor
         run("search", "x", "--debug")
 
 
+def test_an_interruption_is_said(run: Run, platform: FakePlatform) -> None:
+    platform.failing["search"] = KeyboardInterrupt()
+    ran = run("search", "x")
+    assert (ran.code, ran.err) == (130, "embedcore: interrupted\n")
+
+
 def test_a_missing_data_directory_says_what_to_do(run: Run, tmp_path: Path) -> None:
     ran = run("search", "x", "--data", tmp_path / "none")
     assert ran.code == 1

@@ -10,7 +10,7 @@ import pytest
 
 from cli.runner import Run
 from embedcore import remote
-from embedcore.cli.durations import duration
+from embedcore.cli.durations import duration, rate
 from embedcore.errors import GateNotMet
 from embedcore.migration_types import Phase
 from support.fake_platform import FakePlatform
@@ -182,7 +182,7 @@ def test_watch_without_a_terminal_writes_a_line_per_change(run: Run, running: Fa
 def test_backfill_status(run: Run, running: FakePlatform) -> None:
     ran = run("backfill", "status")
     assert "62.50% of 3 live items" in ran.out
-    assert "12.5 items/s" in ran.out
+    assert "12.5/s" in ran.out
     found = run("backfill", "status", "--json").json
     assert (found["coverage"], found["repair_queue"], found["backfilled"]) == (0.625, 1, 5)
 
@@ -191,3 +191,4 @@ def test_durations_as_people_say_them() -> None:
     spoken = {0.42: "0.4 s", 59: "59 s", 61: "1 min 1 s", 3_600: "1 h", 7 * 86_400: "7 d", 90_000: "1 d 1 h"}
     assert {seconds: duration(seconds) for seconds in spoken} == spoken
     assert duration(-120) == "-2 min"
+    assert [rate(r) for r in (12.46, 1.0, 0.01, 0.0)] == ["12.5/s", "1.0/s", "36/h", "0.0/s"]
