@@ -171,9 +171,7 @@ def _prepare(
     told = ", ".join(f"{name} {found['metric']:.3f}" for name, found in outcome.before.items())
     narrator.step(f"golden sets imported; on {scenario.old.name}: {told}")
     for name, target in outcome.targets.items():
-        narrator.step(
-            f"{name}: quality target set to the measured {target:.3f} (the registry's default is 0.90)"
-        )
+        narrator.step(f"{name}: quality target set to the measured {target:.2f}, below the registry's")
     consumers = {consumer.name: consumer for consumer in client.consumers()}
     canary = Canary(
         client,
