@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -80,6 +81,7 @@ class CallableFilter final : public hnsw::IdFilter {
 
 // The filter argument of a call: None, an IdSet, or a callable.
 struct FilterArgument {
+  FilterArgument() = default;
   explicit FilterArgument(const py::object& object) {
     if (object.is_none()) return;
     if (py::isinstance<hnsw::IdSet>(object)) {
@@ -94,22 +96,29 @@ struct FilterArgument {
   bool empty = false;
 };
 
-// Runs body(query number) for n queries on threads, without the GIL; raises what stops it.
+// Runs body(first, count) for chunks of up to `limit` of n queries, without the GIL; raises what stops it.
+// A callable is asked by the calling thread only. A few queries start no thread.
 template <class Body>
-void for_each_query(std::size_t n, unsigned threads, const FilterArgument& filter, const Body& body) {
+void for_each_chunk(std::size_t n, std::size_t limit, unsigned threads, const FilterArgument& filter,
+                    const Body& body) {
+  constexpr std::size_t worth_a_thread = 4; // queries
   Interruption interruption;
   std::atomic<std::size_t> next{0};
   std::atomic<bool> stop{false};
   {
     const py::gil_scoped_release release;
-    const unsigned workers = filter.callable ? 1 : hnsw::workers_for(threads, n / 4);
+    const bool alone = filter.callable || n < 2 * worth_a_thread;
+    const unsigned workers = alone ? 1 : hnsw::workers_for(threads, n / worth_a_thread);
+    // Several chunks a worker, so that none waits long for the last.
+    const std::size_t even = std::max(worth_a_thread, n / (4 * std::size_t{workers}));
+    const std::size_t size = workers == 1 ? limit : std::min(limit, even);
     hnsw::run_workers(workers, [&](unsigned worker) {
       while (!stop.load(std::memory_order_relaxed)) {
-        const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
-        if (i >= n) return;
-        body(i);
+        const std::size_t first = next.fetch_add(size, std::memory_order_relaxed);
+        if (first >= n) return;
+        body(first, std::min(size, n - first));
         const bool failed = filter.callable && filter.callable->cancelled();
-        if (failed || (worker == 0 && !interruption.poll(i))) stop.store(true, std::memory_order_relaxed);
+        if (failed || (worker == 0 && !interruption.poll(first))) stop.store(true, std::memory_order_relaxed);
       }
     });
   }

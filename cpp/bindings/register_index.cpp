@@ -4,13 +4,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <limits>
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "bindings/index_calls.h"
 #include "bindings/registers.h"
+#include "bindings/search_calls.h"
 #include "hnsw/exact.h"
 #include "hnsw/filter.h"
 #include "hnsw/index.h"
@@ -23,78 +24,14 @@ namespace {
 
 namespace py = pybind11;
 using hnsw::Index;
-using Floats = py::array_t<float, py::array::c_style>;
-using Ids = py::array_t<std::int64_t, py::array::c_style>;
 #if defined(__clang__)
 constexpr const char* compiler = "clang " __clang_version__;
 #else
 constexpr const char* compiler = "gcc " __VERSION__;
 #endif
 
-using Counts = py::array_t<std::uint64_t, py::array::c_style>;
-
 std::span<const std::int64_t> span_of(const Ids& ids) {
   return {ids.data(), static_cast<std::size_t>(ids.size())};
-}
-
-Status check_queries(const Index& index, const Floats& queries) {
-  const py::gil_scoped_release release;
-  return hnsw::check_vectors(index.config(), queries.data(), static_cast<std::size_t>(queries.shape(0)),
-                             "query");
-}
-
-void search(const Index& index, const Floats& queries, std::size_t k, std::size_t ef,
-            const py::object& filter_object, unsigned threads, Ids& ids, Floats& distances,
-            std::optional<Counts> hops, std::optional<Counts> computed) {
-  raise_if_error(check_queries(index, queries));
-  const FilterArgument filter(filter_object);
-  const auto n = static_cast<std::size_t>(queries.shape(0));
-  const float* query = queries.data();
-  std::int64_t* id = ids.mutable_data();
-  float* distance = distances.mutable_data();
-  std::uint64_t* hop = hops ? hops->mutable_data() : nullptr;
-  std::uint64_t* count = computed ? computed->mutable_data() : nullptr;
-  for_each_query(n, threads, filter, [&](std::size_t i) {
-    hnsw::SearchStats stats;
-    const std::size_t found = filter.empty
-                                  ? 0
-                                  : index.search(query + i * index.config().dim, k, ef, filter.filter,
-                                                 id + i * k, distance + i * k, &stats);
-    for (std::size_t j = found; j < k; ++j) {
-      id[i * k + j] = -1;
-      distance[i * k + j] = std::numeric_limits<float>::infinity();
-    }
-    if (hop != nullptr) hop[i] = stats.hops;
-    if (count != nullptr) count[i] = stats.distances;
-  });
-}
-
-// Two (q, widest) arrays, padded with -1 and infinity.
-py::tuple range_search(const Index& index, const Floats& queries, float radius, std::size_t ef,
-                       const py::object& filter_object, unsigned threads) {
-  raise_if_error(check_queries(index, queries));
-  const FilterArgument filter(filter_object);
-  const auto n = static_cast<std::size_t>(queries.shape(0));
-  const float* query = queries.data();
-  std::vector<std::vector<std::int64_t>> ids(n);
-  std::vector<std::vector<float>> distances(n);
-  for_each_query(n, threads, filter, [&](std::size_t i) {
-    if (filter.empty) return;
-    index.range_search(query + i * index.config().dim, radius, ef, filter.filter, ids[i], distances[i]);
-  });
-  std::size_t widest = 0;
-  for (const auto& row : ids) widest = std::max(widest, row.size());
-  Ids all_ids({n, widest});
-  Floats all_distances({n, widest});
-  for (std::size_t i = 0; i < n; ++i) {
-    std::int64_t* id = all_ids.mutable_data() + i * widest;
-    float* distance = all_distances.mutable_data() + i * widest;
-    std::copy(ids[i].begin(), ids[i].end(), id);
-    std::copy(distances[i].begin(), distances[i].end(), distance);
-    std::fill(id + ids[i].size(), id + widest, -1);
-    std::fill(distance + ids[i].size(), distance + widest, std::numeric_limits<float>::infinity());
-  }
-  return py::make_tuple(std::move(all_ids), std::move(all_distances));
 }
 
 void add(Index& index, const Ids& ids, const Floats& vectors, unsigned threads, py::object progress) {
@@ -109,19 +46,6 @@ void add(Index& index, const Ids& ids, const Floats& vectors, unsigned threads, 
   interruption.rethrow();
   raise_if_error(status);
   if (reports) progress(ids.size(), ids.size());
-}
-
-Floats scores(const Index& index, const Floats& query, const Ids& ids) {
-  Floats distances(ids.size());
-  float* out = distances.mutable_data();
-  Status status;
-  {
-    const py::gil_scoped_release release;
-    status = hnsw::check_vectors(index.config(), query.data(), 1, "query");
-    if (status.ok()) index.scores(query.data(), span_of(ids), out);
-  }
-  raise_if_error(status);
-  return distances;
 }
 
 Floats get(const Index& index, const Ids& ids) {
@@ -170,12 +94,17 @@ py::dict stats(const Index& index) {
     s = index.stats();
   }
   using namespace py::literals;
+  constexpr std::array kinds{"none", "int8", "int4"};
   return py::dict(
-      "live"_a = s.live, "tombstones"_a = s.tombstones, "codes"_a = "none",
+      "live"_a = s.live, "tombstones"_a = s.tombstones,
+      "codes"_a =
+          py::dict("kind"_a = kinds.at(static_cast<std::size_t>(index.config().codes)),
+                   "trained_on"_a = s.codes_trained_on, "step"_a = s.codes_step, "error"_a = s.codes_error),
       "slots"_a = py::dict("total"_a = s.slots, "free"_a = s.free, "retired"_a = s.retired),
-      "memory"_a = py::dict("vectors_and_links"_a = s.block_bytes, "nodes"_a = s.node_bytes,
-                            "upper_links"_a = s.upper_bytes, "id_table"_a = s.table_bytes,
-                            "search_buffers"_a = s.scratch_bytes, "other"_a = s.other_bytes),
+      "memory"_a =
+          py::dict("links_and_codes"_a = s.block_bytes, "originals"_a = s.original_bytes,
+                   "nodes"_a = s.node_bytes, "upper_links"_a = s.upper_bytes, "id_table"_a = s.table_bytes,
+                   "search_buffers"_a = s.scratch_bytes, "other"_a = s.other_bytes),
       "levels"_a = s.levels,
       "degrees"_a = py::dict("min"_a = s.degree_min, "mean"_a = s.degree_mean, "max"_a = s.degree_max),
       "counters"_a = py::dict("added"_a = s.added, "replaced"_a = s.replaced, "removed"_a = s.removed,
@@ -189,7 +118,7 @@ T value_or_raise(Result<T> result) {
 }
 
 std::shared_ptr<Index> create(std::uint32_t dim, int metric, std::uint32_t m, std::uint32_t ef_construction,
-                              std::uint64_t seed, std::size_t capacity) {
+                              std::uint64_t seed, std::size_t capacity, int dtype, int codes) {
   hnsw::Config config;
   config.dim = dim;
   config.metric = static_cast<hnsw::Metric>(metric);
@@ -197,6 +126,8 @@ std::shared_ptr<Index> create(std::uint32_t dim, int metric, std::uint32_t m, st
   config.ef_construction = ef_construction;
   config.seed = seed;
   config.capacity = capacity;
+  config.dtype = static_cast<hnsw::Dtype>(dtype);
+  config.codes = static_cast<hnsw::Codes>(codes);
   return value_or_raise(Index::create(config));
 }
 
@@ -258,7 +189,7 @@ void register_index(py::module_& m) {
 
   py::class_<Index, std::shared_ptr<Index>>(m, "Index")
       .def(py::init(&create), py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"),
-           py::arg("seed"), py::arg("capacity"))
+           py::arg("seed"), py::arg("capacity"), py::arg("dtype") = 0, py::arg("codes") = 0)
       .def_static("load", &load, py::arg("path"))
       .def("add", &add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),
            py::arg("progress"))
@@ -269,9 +200,9 @@ void register_index(py::module_& m) {
             return index.remove(span_of(ids));
           },
           py::arg("ids").noconvert())
+      .def("search_plain", &search_plain, py::arg("queries"), py::arg("k"), py::arg("ef"), py::arg("threads"))
       .def("search", &search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef"), py::arg("allowed"),
-           py::arg("threads"), py::arg("ids").noconvert(), py::arg("distances").noconvert(), py::arg("hops"),
-           py::arg("computed"))
+           py::arg("threads"), py::arg("ids").noconvert(), py::arg("distances").noconvert(), py::arg("stats"))
       .def("range_search", &range_search, py::arg("queries").noconvert(), py::arg("radius"), py::arg("ef"),
            py::arg("allowed"), py::arg("threads"))
       .def("scores", &scores, py::arg("query").noconvert(), py::arg("ids").noconvert())
@@ -284,6 +215,10 @@ void register_index(py::module_& m) {
       .def_property_readonly("dim", [](const Index& index) { return index.config().dim; })
       .def_property_readonly("metric",
                              [](const Index& index) { return static_cast<int>(index.config().metric); })
+      .def_property_readonly("dtype",
+                             [](const Index& index) { return static_cast<int>(index.config().dtype); })
+      .def_property_readonly("codes",
+                             [](const Index& index) { return static_cast<int>(index.config().codes); })
       .def_property_readonly("m", [](const Index& index) { return index.config().m; })
       .def_property_readonly("ef_construction",
                              [](const Index& index) { return index.config().ef_construction; })

@@ -60,11 +60,10 @@ Status Arena::reserve(std::size_t wanted, std::size_t minimum) {
 bool Arena::commit(std::size_t bytes) {
   if (bytes <= committed_) return true;
   if (bytes > reserved_) return false;
-  // An index of a few items should not cost a huge page, which the system hands out only where a whole
-  // one is usable: small steps, doubling, until the first huge page is full.
-  const std::size_t target = bytes < huge_page
-                                 ? std::min(round_up(std::max(bytes, 2 * committed_), small_step), huge_page)
-                                 : round_up(bytes, huge_page);
+  // In steps of a thirty-second of what there is: the system hands out a huge page only where a whole one is
+  // usable, so that little is resident beyond what is used, however small the index.
+  const std::size_t target =
+      std::min(round_up(std::max(bytes, committed_ + committed_ / 32), small_step), reserved_);
   if (::mprotect(base_ + committed_, target - committed_, PROT_READ | PROT_WRITE) != 0) return false;
   committed_ = target;
   return true;

@@ -15,6 +15,9 @@ constexpr std::array all = {
     &kernels_avx2,
     &kernels_avx512,
 #endif
+#ifdef EMBEDCORE_NEON
+    &kernels_neon,
+#endif
 };
 
 Result<const Kernels*> choose() {
@@ -39,8 +42,21 @@ std::span<const Kernels* const> compiled_kernels() { return all; }
 
 bool runs_here(const Kernels& kernels) {
 #ifdef EMBEDCORE_X86
-  if (&kernels == &kernels_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (&kernels == &kernels_avx512) return __builtin_cpu_supports("avx512f");
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (&kernels == &kernels_avx2) return avx2;
+#ifdef EMBEDCORE_CROSS_AVX512 // the intrinsics are emulated: tests/cpp/cross
+  if (&kernels == &kernels_avx512) return true;
+#else
+  if (&kernels == &kernels_avx512) {
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+  }
+#endif
+#endif
+#ifdef EMBEDCORE_NEON
+  if (&kernels == &kernels_neon) return true;
 #endif
   return &kernels == &kernels_scalar;
 }

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "hnsw/index.h"
+#include "hnsw/kernel_set.h"
 
 namespace embedcore::hnsw {
 
@@ -19,5 +20,9 @@ struct Rows {
 Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, std::size_t k,
                     unsigned threads, const std::function<bool()>& keep_going, std::int64_t* ids,
                     float* distances);
+// The same with one set of kernels; runs_here() must hold for it.
+Status exact_search(const Kernels& kernels, Metric metric, std::uint32_t dim, Rows base, Rows queries,
+                    std::size_t k, unsigned threads, const std::function<bool()>& keep_going,
+                    std::int64_t* ids, float* distances);
 
 } // namespace embedcore::hnsw

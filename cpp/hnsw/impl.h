@@ -23,11 +23,11 @@
 #include <vector>
 
 #include "common/epoch.h"
-#include "hnsw/distance.h"
 #include "hnsw/id_table.h"
 #include "hnsw/index.h"
 #include "hnsw/kernels.h"
 #include "hnsw/link_locks.h"
+#include "hnsw/probe.h"
 #include "hnsw/scratch.h"
 #include "hnsw/storage.h"
 #include "hnsw/tree.h"
@@ -80,19 +80,35 @@ struct Index::Impl {
   void range_search(const float* query, float radius, std::size_t ef, const IdFilter* filter,
                     std::vector<std::int64_t>& ids, std::vector<float>& distances) const;
   void scores(const float* query, std::span<const std::int64_t> ids, float* distances) const;
+  void search_many(const float* queries, std::size_t n, std::size_t k, std::size_t ef, const IdFilter* filter,
+                   std::int64_t* ids, float* distances, SearchStats* stats) const;
+  struct Search; // one query on its way
+  void search_admitted(Search& search, std::size_t k, std::size_t ef, const IdFilter* filter) const;
+  [[nodiscard]] std::size_t least_breadth(std::size_t k, const Codec* codec) const;
+  // So many tombstones that making the queue longer no longer pays.
+  [[nodiscard]] bool mostly_dead() const {
+    return tombstones.load(std::memory_order_acquire) > live.load(std::memory_order_acquire);
+  }
   // Greedily from the entry down to where the walk of a level starts. Pre-condition: not empty.
-  Candidate approach(const Query& query, Entry from, std::uint32_t level, Scratch& scratch) const;
+  Candidate approach(const Probe& probe, Entry from, std::uint32_t level, Scratch& scratch) const;
+  void rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since, std::size_t k,
+              Scratch& scratch) const;
   // scratch.found := up to limit visible items of the candidates, sorted, every id once.
-  void resolve(const Query& query, std::uint64_t ended_at_start, std::size_t limit, const IdFilter* filter,
+  void resolve(const Probe& exact, std::uint64_t ended_at_start, std::size_t limit, const IdFilter* filter,
                std::span<const Candidate> candidates, Scratch& scratch) const;
-  void score_list(const Query& query, std::span<const std::int64_t> listed, std::size_t limit,
+  void score_list(const Probe& exact, std::span<const std::int64_t> listed, std::size_t limit,
                   Scratch& scratch) const;
 
   // --- writing (insert.cpp, remove.cpp) ---
   Status add(std::span<const std::int64_t> ids, const float* vectors, unsigned threads,
              const std::function<bool(std::size_t)>& keep_going);
   Status insert(std::int64_t id, const float* vector);
-  void link(Slot slot, Slot replaced);
+  void fill(Slot slot, const float* vector, Scratch& scratch);
+  const float* kept_unit(Slot slot, std::vector<float>& buffer) const;
+  void link(Slot slot, Slot replaced, Scratch& scratch);
+  void neighbourhood(const Probe& probe, std::uint32_t level, std::size_t breadth,
+                     std::vector<Candidate>& nodes, Scratch& scratch) const;
+  void measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const;
   void link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch);
   void publish(Slot slot);
   bool remove(std::int64_t id);
@@ -105,6 +121,22 @@ struct Index::Impl {
     ended.store(number, std::memory_order_release);
   }
   void bury(Slot slot, std::uint64_t number);
+
+  // --- codes (train.cpp) ---
+  struct Batch {
+    const float* rows;
+    std::size_t count;
+  };
+  // Trains the codes, for the first time or anew, when what is in the index and the batch ask for it.
+  void train_if_due(Batch batch);
+  [[nodiscard]] bool training_due(std::size_t coming) const;
+  // Replaces the codec and all codes. False when a search did not end in time: nothing changed then.
+  bool install(CodecValues values);
+  void encode_all(const Codec& with);
+
+  // Measures how distances grow with rank, for the early stop, when the index has grown enough
+  // (calibrate.cpp).
+  void calibrate_if_due();
 
   // --- upkeep (repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp) ---
   Report repair();
@@ -132,7 +164,12 @@ struct Index::Impl {
   const Config config;
   Storage storage;
   const Kernels* kernels = nullptr;
-  Space space{};
+  Space space;
+  std::unique_ptr<const Codec> coding;      // behind space.codec, also while that is null; under the gate
+  std::atomic<bool> codec_held{false};      // by a search that began before the codec was taken away
+  std::atomic<std::uint64_t> trained_on{0}; // items there were; 0: not yet
+  std::atomic<std::uint64_t> added_at_training{0};
+  std::atomic<std::uint64_t> cut{0}; // dimensions cut off by codes since they were trained
   mutable EpochDomain epochs;
   std::unique_ptr<IdTable> table;
   std::unique_ptr<Tree> tree;
@@ -149,6 +186,8 @@ struct Index::Impl {
   std::atomic<std::size_t> tombstones{0}; // tombstone or detached
   std::atomic<std::size_t> retired{0};
   Counters counters;
+  std::atomic<float> stop_exponent{0};       // of the early stop; 0: none
+  std::atomic<std::size_t> calibrated_on{0}; // items there were
 
   mutable std::mutex tag_mutex;
   Tag tag;

@@ -17,14 +17,21 @@ Status Index::Impl::open() {
   if (!chosen.ok()) return chosen.error();
   kernels = chosen.value();
   if (Status s = storage.create(config); !s.ok()) return s;
-  space = {&storage, config.dim, config.metric, config.metric == Metric::l2 ? kernels->l2 : kernels->dot};
+  space.storage = &storage;
+  space.dim = config.dim;
+  space.metric = config.metric;
+  space.lean = config.dtype == Dtype::int8 && config.codes == Codes::none;
+  space.original_form = Originals(config).form();
+  space.kernels = kernels;
   table = std::make_unique<IdTable>(storage, epochs, std::min(config.capacity, std::size_t{1} << 20));
   tree = std::make_unique<Tree>(storage, space);
   return {};
 }
 
-Result<std::shared_ptr<Index>> Index::create(const Config& config) {
-  if (Status s = check_config(config); !s.ok()) return s.error();
+Result<std::shared_ptr<Index>> Index::create(const Config& wanted) {
+  if (Status s = check_config(wanted); !s.ok()) return s.error();
+  Config config = wanted;
+  config.codes = settled_codes(config);
   auto impl = std::make_unique<Impl>(config);
   if (Status s = impl->open(); !s.ok()) return s.error();
   return std::shared_ptr<Index>(new Index(std::move(impl)));
@@ -61,6 +68,12 @@ std::size_t Index::search(const float* query, std::size_t k, std::size_t ef, con
   return impl_->search(query, k, ef, filter, ids, distances, stats);
 }
 
+void Index::search_many(const float* queries, std::size_t n, std::size_t k, std::size_t ef,
+                        const IdFilter* filter, std::int64_t* ids, float* distances,
+                        SearchStats* stats) const {
+  impl_->search_many(queries, n, k, ef, filter, ids, distances, stats);
+}
+
 void Index::range_search(const float* query, float radius, std::size_t ef, const IdFilter* filter,
                          std::vector<std::int64_t>& ids, std::vector<float>& distances) const {
   impl_->range_search(query, radius, ef, filter, ids, distances);
@@ -77,7 +90,7 @@ Status Index::get(std::span<const std::int64_t> ids, float* out) const {
     if (slot == no_slot) {
       return {Code::not_found, "id " + std::to_string(id) + " is not in the index; add it first"};
     }
-    std::memcpy(out, impl_->storage.vector(slot), impl_->config.dim * sizeof(float));
+    impl_->storage.load_original(slot, out);
     out += impl_->config.dim;
   }
   return {};

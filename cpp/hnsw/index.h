@@ -18,6 +18,10 @@
 namespace embedcore::hnsw {
 
 enum class Metric : std::uint8_t { cosine = 0, inner_product = 1, l2 = 2 };
+// How vectors are kept: what get() returns and final distances are computed on (originals.h).
+enum class Dtype : std::uint8_t { float32 = 0, float16, bfloat16, int8 };
+// What the graph walk reads (codec.h). none: the originals. automatic is settled when the index is made.
+enum class Codes : std::uint8_t { none = 0, int8, int4, automatic };
 
 struct Config {
   std::uint32_t dim = 0; // 1 to 65,535
@@ -26,6 +30,8 @@ struct Config {
   std::uint32_t ef_construction = 200;
   std::uint64_t seed = 0;   // level of a node = hash(seed, id)
   std::size_t capacity = 0; // a hint; nothing has to be declared
+  Dtype dtype = Dtype::float32;
+  Codes codes = Codes::none;
 };
 
 // Which ids a search may return. Called concurrently, without locks, from the searching thread.
@@ -41,8 +47,9 @@ class IdFilter {
 };
 
 struct SearchStats {
-  std::uint64_t hops = 0;      // nodes expanded
-  std::uint64_t distances = 0; // distances computed
+  std::uint64_t hops = 0;        // nodes expanded
+  std::uint64_t distances = 0;   // distances computed
+  std::uint64_t nanoseconds = 0; // of wall time; for queries of search_many that of their group
 };
 
 // Identity of what a snapshot holds, kept in its header.
@@ -58,6 +65,10 @@ struct Report {             // of repair, compact, relocate
 };
 
 struct Stats {
+  std::uint64_t codes_trained_on;                     // items there were; 0: walks read the originals so far
+  float codes_step, codes_error;                      // see CodecValues
+  float stop_exponent;                                // of the early stop (calibrate.cpp); 0: none
+  std::size_t original_bytes;                         // resident, where they are kept apart from the blocks
   std::size_t live, tombstones, free, retired, slots; // in slots; retired ones wait for readers to leave
   std::size_t block_bytes, node_bytes, upper_bytes, table_bytes, scratch_bytes, other_bytes; // resident
   std::vector<std::size_t> levels; // live nodes by top level
@@ -89,13 +100,17 @@ class Index {
   // query: dim finite floats (under cosine not all zero; need not be unit length).
   std::size_t search(const float* query, std::size_t k, std::size_t ef, const IdFilter* filter,
                      std::int64_t* ids, float* distances, SearchStats* stats = nullptr) const;
+  // The same for n queries (rows of dim floats) into rows of k: faster than one by one, because several walks
+  // go on in turn while the others wait for memory. Unused places are -1 and infinity. stats: null, or n.
+  void search_many(const float* queries, std::size_t n, std::size_t k, std::size_t ef, const IdFilter* filter,
+                   std::int64_t* ids, float* distances, SearchStats* stats = nullptr) const;
   // Everything within radius that a walk of breadth ef reaches, nearest first.
   void range_search(const float* query, float radius, std::size_t ef, const IdFilter* filter,
                     std::vector<std::int64_t>& ids, std::vector<float>& distances) const;
   // Distances of given ids; NaN where absent.
   void scores(const float* query, std::span<const std::int64_t> ids, float* distances) const;
 
-  // The vectors as added. NOT_FOUND names the first unknown id; out is then unspecified.
+  // The vectors as added, within the dtype. NOT_FOUND names the first unknown id; out is then unspecified.
   Status get(std::span<const std::int64_t> ids, float* out) const;
   [[nodiscard]] bool contains(std::int64_t id) const;
   [[nodiscard]] std::vector<std::int64_t> ids() const; // live, ascending

@@ -36,8 +36,10 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
   if (ids.empty()) return {};
   if (Status s = check_ids(ids); !s.ok()) return s;
   if (Status s = check_vectors(config, vectors, ids.size(), "vector"); !s.ok()) return s;
+  if (Status s = check_fits(config, vectors, ids.size()); !s.ok()) return s;
   epochs.try_reclaim();
   if (Status s = storage.prepare(ids.size()); !s.ok()) return s;
+  train_if_due({vectors, ids.size()});
 
   std::atomic<std::size_t> next{0};
   std::atomic<std::size_t> done{0};
@@ -66,6 +68,7 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
     }
   });
   epochs.try_reclaim();
+  calibrate_if_due();
   return failure;
 }
 
@@ -76,19 +79,39 @@ Status Index::Impl::insert(std::int64_t id, const float* vector) {
     return {Code::resource_exhausted,
             "no room for id " + std::to_string(id) + ": compact the index or split it"};
   }
+  const ScratchPool::Lease lease(scratches);
   Node& node = storage.node(slot);
   node.id = id;
-  node.inverse_norm = inverse_norm(vector, config.dim);
-  std::memcpy(storage.vector(slot), vector, config.dim * sizeof(float));
+  fill(slot, vector, *lease);
   {
     const Pin pin(*this);
-    link(slot, table->find(id));
+    link(slot, table->find(id), *lease);
   }
   publish(slot);
   return {};
 }
 
-void Index::Impl::link(Slot slot, Slot replaced) {
+// The original, its norm, and its code, made from what was kept: so that a loaded index has the same codes.
+void Index::Impl::fill(Slot slot, const float* vector, Scratch& scratch) {
+  Node& node = storage.node(slot);
+  node.inverse_norm = storage.store_original(slot, vector);
+  const float* unit = kept_unit(slot, scratch.query);
+  if (const Codec* codec = space.codec.load(std::memory_order_acquire); codec != nullptr) {
+    cut.fetch_add(codec->encode(unit, storage.code(slot)), std::memory_order_relaxed);
+  }
+}
+
+// What was kept of a vector, of unit length under cosine.
+const float* Index::Impl::kept_unit(Slot slot, std::vector<float>& buffer) const {
+  buffer.resize(config.dim);
+  storage.load_original(slot, buffer.data());
+  const float scale = config.metric == Metric::cosine ? storage.node(slot).inverse_norm : 1.0f;
+  for (float& x : buffer) x *= scale;
+  return buffer.data();
+}
+
+// Pre-condition: scratch.query holds kept_unit of slot.
+void Index::Impl::link(Slot slot, Slot replaced, Scratch& scratch) {
   const std::uint32_t level = storage.node(slot).level;
   Entry from = entry();
   if (from.empty()) {
@@ -105,31 +128,24 @@ void Index::Impl::link(Slot slot, Slot replaced) {
     if (level <= from.level) raising.unlock();
   }
 
-  const ScratchPool::Lease lease(scratches, storage.end());
-  Scratch& scratch = *lease;
-  const Query query(space, storage.vector(slot), storage.node(slot).inverse_norm, scratch.query);
+  const Codec* codec = space.codec.load(std::memory_order_acquire);
+  const Probe probe = Probe::walking(space, codec, scratch.query.data(), scratch.walking);
   const std::uint32_t top = std::min(level, from.level);
-  std::vector<Candidate> starts{approach(query, from, top, scratch)};
+  std::vector<Candidate> starts{approach(probe, from, top, scratch)};
   std::vector<Candidate> usable;
+  const std::size_t breadth = std::max<std::size_t>(config.ef_construction, config.m);
   for (std::uint32_t l = top + 1; l-- > 0;) {
-    scratch.visited.clear();
-    scratch.queue.reset(std::max<std::size_t>(config.ef_construction, config.m));
-    for (const Candidate& c : starts) {
-      scratch.visited.insert(c.slot);
-      scratch.queue.push(c.distance, c.slot);
-    }
-    walk_all(space, query, l, scratch);
-    starts.clear();
+    neighbourhood(probe, l, breadth, starts, scratch);
     usable.clear();
-    for (std::size_t i = 0; i < scratch.queue.size(); ++i) {
-      const Candidate c = scratch.queue[i];
-      starts.push_back(c);
+    for (const Candidate& c : starts) {
       const State state = storage.state(c.slot);
       if (c.slot != replaced && (state == State::live || state == State::pending)) usable.push_back(c);
     }
     // Tombstones, and the version that this one replaces, only where there is little else.
-    const auto& candidates = usable.size() >= config.m ? usable : starts;
-    select_neighbours(space, *tree, candidates, {config.m}, scratch.pair, scratch.chosen);
+    auto candidates = usable.size() >= config.m ? usable : starts;
+    // The currency of distances among stored vectors, in which the candidates are compared.
+    measure_between(slot, candidates, scratch);
+    select_neighbours(space, *tree, candidates, {config.m}, scratch.chosen);
     const Links links = storage.links(slot, l);
     for (std::size_t i = 0; i < scratch.chosen.size(); ++i) links.store(i, scratch.chosen[i].slot);
   }
@@ -144,6 +160,36 @@ void Index::Impl::link(Slot slot, Slot replaced) {
   if (raising.owns_lock()) set_entry({slot, level});
 }
 
+// nodes := the nearest `breadth` that a walk on this level meets from them, sorted.
+void Index::Impl::neighbourhood(const Probe& probe, std::uint32_t level, std::size_t breadth,
+                                std::vector<Candidate>& nodes, Scratch& scratch) const {
+  if (level == 0) {
+    begin_walk(storage, probe, {breadth}, scratch);
+    for (const Candidate& c : nodes) start_at(c, scratch);
+    Walk* walk = &scratch.walk;
+    probe.walk()(&walk, 1);
+    end_walk(scratch);
+    nodes.clear();
+    for (std::size_t i = 0; i < walk->size; ++i) nodes.push_back({walk->distances[i], walk->slots[i]});
+    return;
+  }
+  scratch.visited.begin(storage.end(), config.m);
+  scratch.queue.reset(breadth);
+  for (const Candidate& c : nodes) {
+    if (scratch.visited.insert(c.slot)) scratch.queue.push(c.distance, c.slot);
+  }
+  walk_upper(storage, probe, level, scratch);
+  scratch.visited.clear();
+  nodes.clear();
+  for (std::size_t i = 0; i < scratch.queue.size(); ++i) nodes.push_back(scratch.queue[i]);
+}
+
+void Index::Impl::measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const {
+  const Probe own = Probe::between(space, slot, scratch.own);
+  for (Candidate& c : candidates) c.distance = own.to(c.slot);
+  std::sort(candidates.begin(), candidates.end(), nearer);
+}
+
 void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch) {
   const auto lock = locks.of(from);
   const Links links = storage.links(from, level);
@@ -152,17 +198,17 @@ void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level, Scratch& sc
     links.store(empty, to);
     return;
   }
-  const Query query(space, storage.vector(from), storage.node(from).inverse_norm, scratch.query);
+  const Probe own = Probe::between(space, from, scratch.own);
   auto& candidates = scratch.found;
   candidates.clear();
-  candidates.push_back({query.to(to), to});
+  candidates.push_back({own.to(to), to});
   for (std::size_t i = 0; i < links.count; ++i) {
     const Slot neighbour = links.load(i);
-    candidates.push_back({query.to(neighbour), neighbour});
+    candidates.push_back({own.to(neighbour), neighbour});
   }
   std::sort(candidates.begin(), candidates.end(), nearer);
   const Selection selection{links.count, 1.0f, level == 0 ? from : no_slot};
-  select_neighbours(space, *tree, candidates, selection, scratch.pair, scratch.chosen);
+  select_neighbours(space, *tree, candidates, selection, scratch.chosen);
   rewrite(links, scratch.chosen);
 }
 

@@ -1,24 +1,145 @@
-// What one instruction set provides. This header has no inline code and includes none: it is all that the
-// files compiled for wide instructions see.
+// What one instruction set provides. Plain data and function pointers only: no inline code, and none is
+// included, because this is all that the files compiled for wide instructions see.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace embedcore::hnsw {
 
-// Both read n floats from each side, at any alignment.
-using Kernel = float (*)(const float* a, const float* b, std::size_t n);
+// How rows are kept, and what a query against them is.
+//
+//   form   row                                            query           n
+//   f32    n float32                                      n float32       any
+//   f16    n IEEE half                                    n float32       any
+//   bf16   n bfloat16 (upper half of a float32)           n float32       any
+//   s8     n int8 in -127..127, zeros up to the next 64,  n float32       any
+//          then the row's Scales; value = step * int8
+//   i8     n int8 in -127..127                            n int8, same    multiple of 64
+//   u4     n / 2 bytes, values 0..15 in bit planes        dot: n int8     multiple of 128
+//          (below)                                        l2: n uint8
+//
+// The planes of u4, each for all dimensions before the next, so that the highest bits, which say most, can be
+// read alone; dimension d = 128 block + rest:
+//   bit 3      16 bytes a block   bit rest / 16 of byte rest % 16
+//   bits 2, 1  32 bytes a block   the pair rest / 32 of byte rest % 32
+//   bit 0      16 bytes a block   as bit 3
+//
+// Padding of i8 and u4 is zero in rows, and in queries whatever adds nothing: 0 (for l2 of u4 too).
+enum class Form : std::uint8_t { f32 = 0, f16, bf16, s8, i8, u4 };
+constexpr std::size_t forms = 6;
+
+// dot: sum of q * r. l2: sum of (q - r)^2, for u4 of (q - 16 r)^2, for s8 of (q - step * r)^2.
+enum class Sum : std::uint8_t { dot = 0, l2 };
+constexpr std::size_t sums = 2;
+
+struct Scales { // behind an s8 row, at its next multiple of 64 bytes
+  float step;   // value of one unit
+  float factor; // what makes the metric's dot of the row's integers: see Dtype in originals.h
+  float term;   // what it adds
+};
+
+// Distances from one query to rows: offset + scale * sum * factor(row) + term(row).
+struct Measure {
+  const void* query;
+  std::size_t n;
+  const std::byte* rows; // the row of slot s lies at rows + s * stride
+  std::size_t stride;
+  float offset;
+  float scale;
+  const std::byte* factors; // one float at factors + s * factor_stride; null: 1
+  std::size_t factor_stride;
+  const std::byte* terms; // likewise, with the same stride; null: 0
+  // Of dot over u4: part_offset + part_scale * (8 * sum over the highest bits) is a distance that the true
+  // one is very rarely below. part_scale 0: there is no such estimate; otherwise there are no factors and
+  // terms.
+  float part_offset;
+  float part_scale;
+};
+
+using MeasureKernel = void (*)(const Measure& measure, const std::uint32_t* slots, std::size_t count,
+                               float* distances);
+
+// One best-first walk on level 0 as it stands between two steps. Invariants: distances ascend; slots
+// carry the top bit once expanded; everything before next is expanded.
+struct Walk {
+  Measure measure;
+  std::size_t row_lines;  // cache lines of a row to ask for in advance
+  std::size_t part_lines; // those of its first part
+  // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, unused ones
+  // holding a number that is not below limit. links is a multiple of 16 and at most most_links.
+  const std::byte* blocks;
+  std::size_t block_bytes;
+  std::size_t links;
+  // Nodes met: one bit each. Slots from limit on came after the walk began and are passed over; the bit of
+  // limit itself is set. log holds the slots whose bits were set, unless it overflowed.
+  std::uint32_t* seen;
+  std::uint32_t limit;
+  std::uint32_t* log;
+  std::size_t log_size;
+  std::size_t log_capacity; // at least 2 * beam * links
+  bool overflowed;
+  std::size_t fresh;   // from here on the log holds nodes whose distances are still to be computed; at first
+                       // log_size
+  float* buffer;       // beam * links distances
+  std::uint32_t* kept; // as many nodes: those whose first part of the row did not rule them out
+  std::int32_t* parts; // and the sums over those first parts
+  // The nearest `capacity` (at least 1) met; room for one more.
+  float* distances;
+  std::uint32_t* slots;
+  std::size_t size;
+  std::size_t capacity;
+  std::size_t next;
+  std::size_t beam; // nodes expanded per step
+  // Ends early when the next node is farther than d + (stretch - 1) |d| + slack, d being the distance of the
+  // rank-th nearest; the same bound keeps farther nodes out. rank 0: never.
+  std::size_t rank;
+  float stretch;
+  float slack;
+  std::uint64_t hops;
+  std::uint64_t computed;
+};
+
+// Goes on with several walks in turn, so that one computes while the others wait for memory, until one of
+// them has ended; returns which. Pre-condition: count is at least 1 and none of them has ended.
+using WalkKernel = std::size_t (*)(Walk* const* walks, std::size_t count);
+
+// Products of a panel of queries with rows of n floats. A panel holds value i of query j at i * queries + j,
+// at any alignment. products: out[r * queries + j] = sum over i of query j and the row at
+// rows + r * stride, r < count; n at least 1. above: whether one product of row r and query j has
+// !(product * scale[r] + shift[r] < cuts[j]).
+struct Tile {
+  std::size_t queries;
+  void (*products)(const float* panel, std::size_t n, const float* rows, std::size_t stride,
+                   std::size_t count, float* out);
+  bool (*above)(const float* products, const float* scale, const float* shift, const float* cuts,
+                std::size_t count);
+};
 
 struct Kernels {
   const char* name;
-  Kernel dot; // sum of a[i] * b[i]
-  Kernel l2;  // sum of (a[i] - b[i])^2
+  MeasureKernel measure[forms][sums];
+  WalkKernel walk[forms][sums];
+  // out[i] = (x[i] - mean[i]) * inverse, rounded to the nearest whole number and cut off at +-limit; mean may
+  // be null. Returns how many were cut off.
+  std::size_t (*quantise)(const float* x, const float* mean, float inverse, int limit, std::size_t n,
+                          std::int8_t* out);
+  // Sums over n floats, at any alignment.
+  float (*dot)(const float* a, const float* b, std::size_t n);
+  float (*l2)(const float* a, const float* b, std::size_t n);
+  float (*largest)(const float* x, std::size_t n); // max |x[i]|; NaN counts as 0
+  void (*unpack)(const std::byte* u4, std::size_t n,
+                 std::uint8_t* out); // 16 times the values of n dimensions
+  Tile tile;
 };
 
 extern const Kernels kernels_scalar;
 #ifdef EMBEDCORE_X86
-extern const Kernels kernels_avx2;   // AVX2 and FMA
-extern const Kernels kernels_avx512; // AVX-512 F
+extern const Kernels kernels_avx2;   // AVX2, FMA, F16C
+extern const Kernels kernels_avx512; // AVX-512 F, BW, VL, VNNI
+#endif
+#ifdef EMBEDCORE_NEON
+extern const Kernels kernels_neon; // what every 64-bit ARM has
 #endif
 
 } // namespace embedcore::hnsw

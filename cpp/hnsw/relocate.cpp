@@ -69,7 +69,8 @@ void Index::Impl::copy_node(Slot old, Slot copy) {
   Node& target = storage.node(copy);
   target.id = source.id;
   target.inverse_norm = source.inverse_norm;
-  std::memcpy(storage.vector(copy), storage.vector(old), config.dim * sizeof(float));
+  std::memcpy(storage.row(copy), storage.row(old), storage.rows().bytes);
+  std::memcpy(storage.original(copy), storage.original(old), storage.originals().bytes);
   storage.set_died(copy, storage.died(old));
   storage.set_parent(copy, storage.parent(old));
   for (std::uint32_t level = 0; level <= source.level; ++level) {

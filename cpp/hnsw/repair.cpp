@@ -69,7 +69,7 @@ Report Index::Impl::repair_up_to(std::uint64_t until) {
   if (const Entry from = entry(); !from.empty() && storage.state(from.slot) == State::detached)
     replace_entry();
 
-  const ScratchPool::Lease lease(scratches, end);
+  const ScratchPool::Lease lease(scratches);
   for (Slot slot = 0; slot < end; ++slot) {
     if (!attached(slot)) continue;
     ++report.examined;
@@ -113,19 +113,19 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   }
   if (lost == 0) return false;
 
-  const Query query(space, storage.vector(slot), storage.node(slot).inverse_norm, scratch.query);
+  const Probe own = Probe::between(space, slot, scratch.own);
   auto& kept = scratch.best;        // links that stay
   auto& candidates = scratch.found; // what may replace those that go
   auto& through = scratch.fresh;    // detached nodes, to be looked through in order
   kept.clear();
   candidates.clear();
   through.clear();
-  scratch.visited.clear();
+  scratch.visited.begin(storage.end(), links.count * (most_detached + 1));
   scratch.visited.insert(slot);
   for (std::size_t i = 0; i < links.count; ++i) {
     const Slot to = links.load(i);
     if (to == no_slot || !scratch.visited.insert(to)) continue;
-    if (!gone(to)) kept.push_back({query.to(to), to});
+    if (!gone(to)) kept.push_back({own.to(to), to});
     if (storage.state(to) == State::detached) through.push_back(to);
   }
   const std::size_t near = through.size();
@@ -136,20 +136,20 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
     for (std::size_t i = 0; i < beyond.count; ++i) {
       const Slot to = beyond.load(i);
       if (to == no_slot || !scratch.visited.insert(to)) continue;
-      if (attached(to)) candidates.push_back({query.to(to), to});
+      if (attached(to)) candidates.push_back({own.to(to), to});
       if (storage.state(to) == State::detached) through.push_back(to);
     }
   }
   if (kept.size() + candidates.size() < links.count / 2 && level <= entry().level) {
     // Almost everything around is gone: look for neighbours as an insert does.
-    const Candidate start = approach(query, entry(), level, scratch);
-    scratch.queue.reset(config.ef_construction);
-    if (scratch.visited.insert(start.slot)) scratch.queue.push(start.distance, start.slot);
-    walk_all(space, query, level, scratch);
-    for (std::size_t i = 0; i < scratch.queue.size(); ++i) {
-      if (attached(scratch.queue[i].slot)) candidates.push_back(scratch.queue[i]);
+    std::vector<Candidate> nodes{approach(own, entry(), level, scratch)};
+    const ScratchPool::Lease walking(scratches);
+    neighbourhood(own, level, config.ef_construction, nodes, *walking);
+    for (const Candidate& c : nodes) {
+      if (attached(c.slot) && scratch.visited.insert(c.slot)) candidates.push_back(c);
     }
   }
+  scratch.visited.clear();
   // The nearest of them suffice, and each costs a comparison with all that are chosen.
   const std::size_t enough = std::min(candidates.size(), 16 * lost + 8);
   std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
@@ -157,7 +157,7 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   candidates.resize(enough);
   Selection selection{links.count, alpha};
   selection.kept = kept;
-  select_neighbours(space, *tree, candidates, selection, scratch.pair, scratch.chosen);
+  select_neighbours(space, *tree, candidates, selection, scratch.chosen);
   rewrite(links, scratch.chosen);
   return true;
 }

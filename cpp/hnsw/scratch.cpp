@@ -16,19 +16,21 @@ std::size_t home(std::size_t places) {
 } // namespace
 
 std::size_t Scratch::bytes() const {
-  return sizeof(Scratch) + visited.bytes() + queue.bytes() +
-         (frontier.capacity() + best.capacity() + found.capacity() + chosen.capacity()) * sizeof(Candidate) +
-         (fresh.capacity() + died.capacity()) * sizeof(Slot) +
-         (query.capacity() + pair.capacity()) * sizeof(float);
+  const std::size_t floats = nearest.capacity() + distances.capacity() + query.capacity();
+  const std::size_t slots = nearest_slots.capacity() + fresh.capacity() + died.capacity() + parts.capacity();
+  const std::size_t candidates =
+      frontier.capacity() + best.capacity() + found.capacity() + pruned.capacity() + chosen.capacity();
+  return sizeof(Scratch) + visited.bytes() + queue.bytes() + floats * sizeof(float) + slots * sizeof(Slot) +
+         candidates * sizeof(Candidate) + walking.memory() + own.memory() + pair.memory();
 }
 
 ScratchPool::~ScratchPool() {
   for (Place& place : kept_) delete place.scratch.load(std::memory_order_acquire);
 }
 
-ScratchPool::Lease::Lease(ScratchPool& pool, std::size_t slots) : pool_(pool), scratch_(nullptr), bytes_(0) {
+ScratchPool::Lease::Lease(ScratchPool& pool) : pool_(pool), scratch_(nullptr), bytes_(0) {
   const std::size_t start = home(places);
-  for (std::size_t i = 0; i < 4 && scratch_ == nullptr; ++i) {
+  for (std::size_t i = 0; i < probed && scratch_ == nullptr; ++i) {
     auto& place = pool.kept_[(start + i) % places].scratch;
     if (place.load(std::memory_order_relaxed) == nullptr) continue;
     scratch_ = place.exchange(nullptr, std::memory_order_acquire);
@@ -38,10 +40,9 @@ ScratchPool::Lease::Lease(ScratchPool& pool, std::size_t slots) : pool_(pool), s
   } else {
     bytes_ = scratch_->bytes();
   }
-  scratch_->visited.reserve(slots);
   scratch_->died.clear();
   scratch_->hops = 0;
-  scratch_->distances = 0;
+  scratch_->computed = 0;
 }
 
 ScratchPool::Lease::~Lease() {
@@ -49,7 +50,7 @@ ScratchPool::Lease::~Lease() {
   const std::size_t now = scratch_->bytes();
   if (now != bytes_) pool_.bytes_.fetch_add(now - bytes_, std::memory_order_relaxed); // wraps when smaller
   const std::size_t start = home(places);
-  for (std::size_t i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < probed; ++i) {
     Scratch* none = nullptr;
     auto& place = pool_.kept_[(start + i) % places].scratch;
     if (place.compare_exchange_strong(none, scratch_, std::memory_order_release, std::memory_order_relaxed)) {

@@ -7,53 +7,34 @@
 #include <cstdint>
 #include <vector>
 
+#include "hnsw/probe.h"
 #include "hnsw/queue.h"
 #include "hnsw/storage.h"
+#include "hnsw/visited.h"
 
 namespace embedcore::hnsw {
 
-// One bit per slot. Cleared by undoing what was set, so that a walk costs what it visits.
-class Visited {
- public:
-  // Whether slot was not yet in the set.
-  bool insert(Slot slot) {
-    const std::size_t word = slot >> 6;
-    const std::uint64_t bit = std::uint64_t{1} << (slot & 63);
-    if (word >= words_.size()) words_.resize(word + word / 2 + 64); // the index grew during the walk
-    if ((words_[word] & bit) != 0) return false;
-    words_[word] |= bit;
-    touched_.push_back(static_cast<std::uint32_t>(word));
-    return true;
-  }
-  void clear() {
-    for (const std::uint32_t word : touched_) words_[word] = 0;
-    touched_.clear();
-  }
-  void reserve(std::size_t slots) {
-    if (words_.size() * 64 < slots) words_.resize(slots / 64 + 1);
-  }
-  [[nodiscard]] std::size_t bytes() const {
-    return words_.capacity() * sizeof(std::uint64_t) + touched_.capacity() * sizeof(std::uint32_t);
-  }
-
- private:
-  std::vector<std::uint64_t> words_;
-  std::vector<std::uint32_t> touched_;
-};
-
 struct Scratch {
   Visited visited;
-  SortedQueue queue;
+  SortedQueue queue;               // of a walk above level 0
+  Walk walk{};                     // on level 0; its arrays are the next two, visited's and distances
+  std::vector<float> nearest;      // distances of its queue
+  std::vector<Slot> nearest_slots; // and their slots
+  std::vector<float> distances;    // of the nodes just met
   std::vector<Candidate> frontier; // min-heap of a walk that skips nodes at result time
   std::vector<Candidate> best;     // max-heap of its results
+  std::vector<std::int32_t> parts; // of their rows
   std::vector<Slot> fresh;         // unvisited neighbours of one node
   std::vector<Slot> died;          // tombstones that were made while the walk went on
   std::vector<float> query;        // the query, of unit length under cosine
-  std::vector<float> pair;         // the same for one node during neighbour selection
+  ProbeBuffer walking;             // the same as the walk measures it
+  ProbeBuffer own;                 // a stored vector whose neighbours are chosen
+  ProbeBuffer pair;                // one of the candidates
   std::vector<Candidate> found;
+  std::vector<Candidate> pruned;
   std::vector<Candidate> chosen;
   std::uint64_t hops = 0;
-  std::uint64_t distances = 0;
+  std::uint64_t computed = 0;
 
   [[nodiscard]] std::size_t bytes() const;
 };
@@ -68,7 +49,7 @@ class ScratchPool {
   // Owns a scratch until destroyed; then the pool keeps it, or frees it when the pool is full.
   class Lease {
    public:
-    Lease(ScratchPool& pool, std::size_t slots);
+    explicit Lease(ScratchPool& pool);
     ~Lease();
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -89,6 +70,7 @@ class ScratchPool {
     std::atomic<Scratch*> scratch{nullptr}; // exchanged out (acquire), CAS back in (release)
   };
   static constexpr std::size_t places = 64;
+  static constexpr std::size_t probed = 8; // places that one thread looks at
 
   std::array<Place, places> kept_;
   std::atomic<std::size_t> bytes_{0};

@@ -6,10 +6,20 @@
 namespace embedcore::hnsw {
 
 void select_neighbours(const Space& space, const Tree& tree, std::span<const Candidate> candidates,
-                       const Selection& selection, std::vector<float>& buffer,
-                       std::vector<Candidate>& chosen) {
-  chosen.assign(selection.kept.begin(), selection.kept.end());
-  const Storage& storage = *space.storage;
+                       const Selection& selection, std::vector<Candidate>& chosen) {
+  // A probe from each chosen one, made once; kept between calls, so that nothing is allocated.
+  static thread_local std::vector<ProbeBuffer> buffers;
+  static thread_local std::vector<Probe> probes;
+  static thread_local std::vector<Candidate> pruned;
+  if (buffers.size() < selection.limit + 1) buffers.resize(selection.limit + 1);
+  probes.clear();
+  pruned.clear();
+  chosen.clear();
+  const auto choose = [&](const Candidate& c) {
+    chosen.push_back(c);
+    probes.push_back(Probe::between(space, c.slot, buffers[probes.size()]));
+  };
+  for (const Candidate& c : selection.kept) choose(c);
   const auto forced = [&](const Candidate& c) {
     return selection.protector != no_slot && tree.is_protected(selection.protector, c.slot);
   };
@@ -22,22 +32,27 @@ void select_neighbours(const Space& space, const Tree& tree, std::span<const Can
     return (between > 0 ? selection.alpha * between : between) < distance;
   };
 
-  std::vector<Candidate> pruned;
   for (const Candidate& c : candidates) {
     if (forced(c)) {
       --reserved;
-      chosen.push_back(c);
+      choose(c);
       continue;
     }
     if (chosen.size() + reserved >= selection.limit) continue;
-    const Query from_c(space, storage.vector(c.slot), storage.node(c.slot).inverse_norm, buffer);
-    const bool covered = std::any_of(chosen.begin(), chosen.end(), [&](const Candidate& other) {
-      return covers(from_c.to(other.slot), c.distance);
+    const bool covered = std::any_of(probes.begin(), probes.end(), [&](const Probe& other) {
+      return covers(other.to(c.slot), c.distance);
     });
-    (covered ? pruned : chosen).push_back(c);
+    if (covered) {
+      pruned.push_back(c);
+    } else {
+      choose(c);
+    }
   }
+  // Half as many again: on text it makes no difference whether lists are filled up or not, on tight clusters
+  // full lists leave no room for the links between clusters that come later.
+  const std::size_t filled = std::min(selection.limit, chosen.size() + chosen.size() / 2);
   for (const Candidate& c : pruned) {
-    if (chosen.size() >= selection.limit) break;
+    if (chosen.size() >= filled) break;
     chosen.push_back(c);
   }
 }

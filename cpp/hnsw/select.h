@@ -1,12 +1,12 @@
-// Choosing the neighbours of a node: the heuristic of Malkov & Yashunin 2018, algorithm 4, with pruned
-// candidates kept to fill the list, and rewriting a list of links in place.
+// Choosing the neighbours of a node: the heuristic of Malkov & Yashunin 2018, algorithm 4, with some pruned
+// candidates kept, and rewriting a list of links in place.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "hnsw/distance.h"
+#include "hnsw/probe.h"
 #include "hnsw/queue.h"
 #include "hnsw/scratch.h"
 #include "hnsw/tree.h"
@@ -27,8 +27,7 @@ struct Selection {
 // Chooses up to selection.limit of the candidates, which are sorted and without duplicates, into chosen.
 // Pre-condition: no more than limit of them are protected.
 void select_neighbours(const Space& space, const Tree& tree, std::span<const Candidate> candidates,
-                       const Selection& selection, std::vector<float>& buffer,
-                       std::vector<Candidate>& chosen);
+                       const Selection& selection, std::vector<Candidate>& chosen);
 
 // Makes links hold exactly the chosen ones. A link that stays is never moved, so a reader that scans the
 // list meanwhile misses none of those; each change is one atomic store. The caller is the list's only writer.

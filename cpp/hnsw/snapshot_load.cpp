@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -84,24 +85,34 @@ class Loader {
     std::uint32_t crc = 0;
     std::memcpy(&crc, bytes.data() + length - sizeof(crc), sizeof(crc));
     if (crc32c(bytes.data(), length - sizeof(crc)) != crc) return damaged("has a damaged header");
-    if (header_.version != snapshot::version) {
+    if (header_.version == 0 || header_.version > snapshot::version) {
       return {Code::failed_precondition, path_ + " has format version " + std::to_string(header_.version) +
-                                             "; this build reads version 1: load it with a newer embedcore"};
+                                             "; this build reads versions 1 to " +
+                                             std::to_string(snapshot::version) +
+                                             ": load it with a newer embedcore"};
     }
-    std::memcpy(&header_, bytes.data(), snapshot::header_fields);
-    if (header_.metric > 2 || header_.dtype != 0 || header_.codes != 0 || header_.slots >= no_slot / 2 ||
+    fields_ = header_.version == 1 ? snapshot::header_fields_v1 : snapshot::header_fields;
+    std::memcpy(&header_, bytes.data(), fields_);
+    const bool known = header_.version == 1 ? header_.dtype == 0 && header_.codes == 0
+                                            : header_.dtype <= 3 && header_.codes <= 2;
+    const bool trained = header_.codes_trained_on != 0;
+    if (header_.metric > 2 || !known || !(header_.stop_exponent >= 0 && header_.stop_exponent < 16) ||
+        (trained && (header_.codes == 0 || !(header_.codes_step > 0))) || header_.slots >= no_slot / 2 ||
         header_.runs >= no_slot || header_.fingerprint_bytes > most_fingerprint(length)) {
       return damaged("has a header that no index has");
     }
-    tag_.fingerprint.assign(bytes.data() + snapshot::header_fields, header_.fingerprint_bytes);
+    tag_.fingerprint.assign(bytes.data() + fields_, header_.fingerprint_bytes);
     tag_.watermark = header_.watermark;
     config_.dim = header_.dim;
     config_.metric = static_cast<Metric>(header_.metric);
+    config_.dtype = static_cast<Dtype>(header_.dtype);
+    config_.codes = static_cast<Codes>(header_.codes);
     config_.m = header_.m;
     config_.ef_construction = header_.ef_construction;
     config_.seed = header_.seed;
     config_.capacity = header_.slots;
-    if (!check_config(config_).ok()) return damaged("has a header that no index has");
+    if (!check_config(config_).ok() || settled_codes(config_) != config_.codes)
+      return damaged("has a header that no index has");
     if (header_.file_bytes != size_ || snapshot::file_bytes(header_) != size_) {
       return damaged("has " + std::to_string(size_) + " bytes, its header says " +
                      std::to_string(header_.file_bytes));
@@ -116,13 +127,19 @@ class Loader {
     const auto end = static_cast<Slot>(header_.slots);
     if (Status s = x.storage.restore(end, static_cast<std::uint32_t>(header_.runs)); !s.ok()) return s;
     if (Status s = vectors(x.storage); !s.ok()) return s;
+    CodecValues codes;
+    if (Status s = mean(codes); !s.ok()) return s;
     if (Status s = nodes(x.storage); !s.ok()) return s;
     if (Status s = links(x.storage); !s.ok()) return s;
-    return wire(x);
+    if (Status s = wire(x); !s.ok()) return s;
+    if (header_.codes_trained_on != 0) x.install(std::move(codes));
+    x.stop_exponent.store(header_.stop_exponent);
+    x.calibrated_on.store(header_.live);
+    return {};
   }
 
  private:
-  static std::size_t most_fingerprint(std::size_t length) { return length - snapshot::header_fields - 4; }
+  [[nodiscard]] std::size_t most_fingerprint(std::size_t length) const { return length - fields_ - 4; }
 
   [[nodiscard]] Error damaged(const std::string& what) const {
     return {Code::data_loss, path_ + " " + what + remedy};
@@ -132,7 +149,7 @@ class Loader {
     // Whole rows are copied out of chunks; a row may lie across two.
     std::vector<std::uint32_t> computed;
     std::vector<std::byte> chunk(snapshot::vector_chunk);
-    const std::size_t row = header_.dim * sizeof(float);
+    const std::size_t row = snapshot::row_bytes(header_);
     std::uint64_t left = snapshot::vector_bytes(header_);
     Slot slot = 0;
     std::size_t filled = 0; // of the row of slot
@@ -143,7 +160,7 @@ class Loader {
       left -= n;
       for (std::size_t at = 0; at < n;) {
         const std::size_t part = std::min(row - filled, n - at);
-        std::memcpy(reinterpret_cast<std::byte*>(storage.vector(slot)) + filled, chunk.data() + at, part);
+        std::memcpy(storage.original(slot) + filled, chunk.data() + at, part);
         at += part;
         filled += part;
         if (filled == row) {
@@ -162,6 +179,23 @@ class Loader {
       if (stored[i] == computed[i]) continue;
       return damaged("has damaged vectors in chunk " + std::to_string(i) + " of " +
                      std::to_string(stored.size()));
+    }
+    return {};
+  }
+
+  Status mean(CodecValues& values) {
+    values.mean.resize(header_.codes_trained_on == 0 ? 0 : header_.dim);
+    values.step = header_.codes_step;
+    values.error = header_.codes_error;
+    values.high = header_.codes_high;
+    values.high_error = header_.codes_high_error;
+    values.trained_on = header_.codes_trained_on;
+    const std::size_t bytes = values.mean.size() * sizeof(float);
+    if (!file_.read(values.mean.data(), bytes)) return damaged("cannot be read to its end");
+    if (header_.version > 1 && crc32c(values.mean.data(), bytes) != header_.mean_crc)
+      return damaged("has a damaged mean of its codes");
+    for (const float x : values.mean) {
+      if (!std::isfinite(x)) return damaged("has codes that no index has");
     }
     return {};
   }
@@ -197,6 +231,7 @@ class Loader {
   Status links(Storage& storage) {
     std::uint32_t crc = 0;
     for (Slot slot = 0; slot < header_.slots; ++slot) {
+      storage.clear_links(slot); // what fills the last line of level 0 is not in the file
       if (!read_links(storage.links(slot, 0), crc)) return damaged("cannot be read to its end");
     }
     if (crc != header_.base_links_crc) return damaged("has damaged base links");
@@ -260,6 +295,7 @@ class Loader {
   File& file_;
   const std::uint64_t size_;
   snapshot::Header header_{};
+  std::size_t fields_ = snapshot::header_fields; // bytes of the header before the fingerprint
   Config config_;
   Tag tag_;
 };

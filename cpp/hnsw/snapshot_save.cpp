@@ -166,6 +166,9 @@ Status Index::save(const std::string& path) const {
   header.header_bytes = static_cast<std::uint32_t>(snapshot::header_bytes(tag.fingerprint.size()));
   header.dim = x.config.dim;
   header.metric = static_cast<std::uint8_t>(x.config.metric);
+  header.dtype = static_cast<std::uint8_t>(x.config.dtype);
+  header.codes = static_cast<std::uint8_t>(x.config.codes);
+  header.stop_exponent = x.stop_exponent.load();
   header.m = x.config.m;
   header.ef_construction = x.config.ef_construction;
   header.seed = x.config.seed;
@@ -179,11 +182,24 @@ Status Index::save(const std::string& path) const {
   file.write(first.data(), first.size());
 
   VectorSection vectors(file);
-  const std::vector<float> nothing(x.config.dim, 0.0f);
+  const std::size_t row = x.storage.originals().bytes;
+  const std::vector<std::byte> nothing(row);
   for (Slot slot = 0; slot < end; ++slot) {
-    vectors.write(x.attached(slot) ? x.storage.vector(slot) : nothing.data(), x.config.dim * sizeof(float));
+    vectors.write(x.attached(slot) ? x.storage.original(slot) : nothing.data(), row);
   }
   header.vector_checksums_crc = vectors.finish();
+
+  Section mean(file);
+  if (x.coding != nullptr) {
+    const CodecValues& values = x.coding->values();
+    header.codes_step = values.step;
+    header.codes_error = values.error;
+    header.codes_high = values.high;
+    header.codes_high_error = values.high_error;
+    header.codes_trained_on = values.trained_on;
+    mean.write(values.mean.data(), values.mean.size() * sizeof(float));
+  }
+  header.mean_crc = mean.crc();
 
   Section nodes(file);
   std::uint32_t runs = 0;

@@ -8,8 +8,8 @@ namespace embedcore::hnsw {
 std::size_t Index::Impl::memory_bytes() const {
   const Storage::Resident resident = storage.resident();
   const Pin pin(*this);
-  return resident.blocks + resident.nodes + resident.upper + resident.lists + table->bytes() +
-         scratches.bytes() + sizeof(Impl);
+  return resident.blocks + resident.originals + resident.nodes + resident.upper + resident.lists +
+         table->bytes() + scratches.bytes() + sizeof(Impl);
 }
 
 Stats Index::Impl::stats() const {
@@ -17,6 +17,12 @@ Stats Index::Impl::stats() const {
   Stats s{};
   const Storage::Resident resident = storage.resident();
   s.block_bytes = resident.blocks;
+  s.original_bytes = resident.originals;
+  if (const Codec* current = space.codec.load(std::memory_order_acquire); current != nullptr) {
+    s.codes_trained_on = current->values().trained_on;
+    s.codes_step = current->values().step;
+    s.codes_error = current->values().error;
+  }
   s.node_bytes = resident.nodes;
   s.upper_bytes = resident.upper;
   {
@@ -25,6 +31,7 @@ Stats Index::Impl::stats() const {
   }
   s.scratch_bytes = scratches.bytes();
   s.other_bytes = resident.lists + sizeof(Impl);
+  s.stop_exponent = stop_exponent.load();
   s.tombstones = tombstones.load();
   s.free = storage.free_count();
   s.retired = retired.load();

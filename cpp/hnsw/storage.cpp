@@ -20,16 +20,30 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + un
 Status Storage::create(const Config& config) {
   base_links_ = 2 * config.m;
   upper_links_ = config.m;
-  vector_offset_ = round_up(base_links_ * sizeof(Slot), cache_line);
-  block_bytes_ = vector_offset_ + round_up(config.dim * sizeof(float), cache_line);
+  kept_.emplace(config);
+  original_bytes_ = kept_->bytes();
+  row_offset_ = round_up(base_links_ * sizeof(Slot), cache_line);
+  row_bytes_ = config.codes == Codes::none ? original_bytes_ : Codec::bytes(config);
+  block_bytes_ = row_offset_ + round_up(row_bytes_, cache_line);
   free_upper_.resize(max_level + 1);
 
   // Address space costs nothing, but there is not an endless amount: four times what this machine can
   // hold, and no less than the capacity that was hinted at, as far as the system grants it.
   const std::size_t machine = std::max(4 * physical_memory(), std::size_t{1} << 30);
-  const std::size_t wanted = std::min(std::max(machine / block_bytes_, config.capacity), slot_limit);
+  const std::size_t apart = config.codes == Codes::none ? 0 : original_bytes_;
+  const std::size_t per_slot = block_bytes_ + apart;
+  const std::size_t wanted = std::min(std::max(machine / per_slot, config.capacity), slot_limit);
   if (Status s = blocks_.reserve(wanted * block_bytes_, fewest_slots * block_bytes_); !s.ok()) return s;
   max_slots_ = std::min(blocks_.reserved() / block_bytes_, slot_limit);
+  if (config.codes == Codes::none) {
+    original_base_ = blocks_.data() + row_offset_;
+    original_stride_ = block_bytes_;
+  } else {
+    const std::size_t bytes = max_slots_ * original_bytes_;
+    if (Status s = originals_.reserve(bytes, bytes); !s.ok()) return s;
+    original_base_ = originals_.data();
+    original_stride_ = original_bytes_;
+  }
   if (Status s = nodes_.reserve(max_slots_ * sizeof(Node), max_slots_ * sizeof(Node)); !s.ok()) return s;
   // 1 / (m - 1) runs a node are expected (levels are geometric with ratio 1 / m): room for twice that.
   const std::size_t runs = 2 * max_slots_ / (config.m - 1) + 1024;
@@ -46,13 +60,17 @@ Status Storage::prepare(std::size_t n) {
   const std::lock_guard lock(mutex_);
   const std::size_t fresh = n - std::min(n, free_.size());
   const std::size_t needed = end_.load(std::memory_order_relaxed) + fresh;
-  if (needed > max_slots_ || !blocks_.commit(needed * block_bytes_) ||
-      !nodes_.commit(needed * sizeof(Node))) {
+  if (!commit(needed)) {
     return {Code::resource_exhausted, "no room for " + std::to_string(n) + " more items; at most " +
                                           std::to_string(max_slots_) +
                                           " fit here: compact the index, add fewer or split it"};
   }
   return {};
+}
+
+bool Storage::commit(std::size_t slots) {
+  return slots <= max_slots_ && blocks_.commit(slots * block_bytes_) && nodes_.commit(slots * sizeof(Node)) &&
+         (originals_.data() == nullptr || originals_.commit(slots * original_stride_));
 }
 
 Slot Storage::allocate(std::uint8_t level) {
@@ -65,20 +83,14 @@ Slot Storage::allocate(std::uint8_t level) {
     slot = end_.load(std::memory_order_relaxed);
     fresh = true;
     const std::size_t needed = std::size_t{slot} + 1;
-    if (needed > max_slots_ || !blocks_.commit(needed * block_bytes_) ||
-        !nodes_.commit(needed * sizeof(Node))) {
-      return no_slot;
-    }
+    if (!commit(needed)) return no_slot;
   }
   if (!allocate_upper(slot, level)) return no_slot;
   Node& n = node(slot);
   n.level = level;
   n.died = 0;
   set_parent(slot, no_slot);
-  for (std::uint32_t l = 0; l <= level; ++l) {
-    const Links places = links(slot, l);
-    for (std::size_t i = 0; i < places.count; ++i) places.store(i, no_slot);
-  }
+  clear_links(slot);
   set_state(slot, State::pending);
   if (fresh) {
     end_.store(slot + 1, std::memory_order_release);
@@ -86,6 +98,15 @@ Slot Storage::allocate(std::uint8_t level) {
     free_.pop_back();
   }
   return slot;
+}
+
+void Storage::clear_links(Slot slot) {
+  const Links places{links(slot, 0).at, static_cast<std::uint32_t>(link_places())};
+  for (std::size_t i = 0; i < places.count; ++i) places.store(i, no_slot);
+  for (std::uint32_t l = 1; l <= node(slot).level; ++l) {
+    const Links upper = links(slot, l);
+    for (std::size_t i = 0; i < upper.count; ++i) upper.store(i, no_slot);
+  }
 }
 
 bool Storage::allocate_upper(Slot slot, std::uint8_t level) {
@@ -125,6 +146,7 @@ void Storage::trim() {
   free_.erase(free_.begin(), std::find_if(free_.begin(), free_.end(), [end](Slot s) { return s < end; }));
   free_.shrink_to_fit();
   blocks_.release(end * block_bytes_);
+  if (originals_.data() != nullptr) originals_.release(end * original_stride_);
   nodes_.release(end * sizeof(Node));
 }
 
@@ -140,8 +162,7 @@ Slot Storage::lowest_free() const {
 
 Status Storage::restore(Slot end, std::uint32_t runs) {
   const std::lock_guard lock(mutex_);
-  if (end > max_slots_ || runs > max_runs_ || !blocks_.commit(end * block_bytes_) ||
-      !nodes_.commit(end * sizeof(Node)) || !upper_.commit(std::size_t{runs} * upper_links_ * sizeof(Slot))) {
+  if (runs > max_runs_ || !commit(end) || !upper_.commit(std::size_t{runs} * upper_links_ * sizeof(Slot))) {
     return {Code::resource_exhausted, "no memory for the " + std::to_string(end) + " items of this file"};
   }
   upper_end_ = runs;
@@ -158,7 +179,7 @@ Storage::Resident Storage::resident() const {
   const std::lock_guard lock(mutex_);
   std::size_t lists = free_.capacity() * sizeof(Slot);
   for (const auto& runs : free_upper_) lists += sizeof(runs) + runs.capacity() * sizeof(std::uint32_t);
-  return {blocks_.resident(), nodes_.resident(), upper_.resident(), lists};
+  return {blocks_.resident(), originals_.resident(), nodes_.resident(), upper_.resident(), lists};
 }
 
 } // namespace embedcore::hnsw

@@ -1,10 +1,12 @@
 // Where nodes live: a slot number leads to its vector, its links on every level and what is known of it.
 // Callers of the index never see slot numbers, so slots may be reused and nodes moved.
 //
-// Three arenas, none of which ever moves:
-//   blocks_  one block per slot, 64-byte aligned: 2m level-0 links (u32), padding, then the vector
-//   nodes_   one 32-byte Node per slot
-//   upper_   links of the levels above 0, m per level, in runs of as many levels as the node has
+// Four arenas, none of which ever moves:
+//   blocks_     one block per slot, 64-byte aligned: 2m level-0 links (u32), empty ones up to a multiple of
+//               16, then what walks read: the code, or the original where there are no codes
+//   originals_  one original per slot, where there are codes beside it
+//   nodes_      one 32-byte Node per slot
+//   upper_      links of the levels above 0, m per level, in runs of as many levels as the node has
 //
 // Who may write what
 //   a block and Node  the thread that allocated the slot, before the first link to it is stored (release);
@@ -19,12 +21,15 @@
 #include <cstdint>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "common/status.h"
 #include "hnsw/arena.h"
+#include "hnsw/codec.h"
 #include "hnsw/index.h"
+#include "hnsw/originals.h"
 
 namespace embedcore::hnsw {
 
@@ -42,7 +47,7 @@ struct Node {
   std::uint64_t died;  // number of the switch that made it a tombstone (see Switches)
   std::uint32_t upper; // its first run of links in upper_; undefined at level 0
   Slot parent;         // whose protected link leads here (see tree.h); no_slot for the root
-  float inverse_norm;  // 1 / |vector|
+  float inverse_norm;  // 1 / |original|
   State state;
   std::uint8_t level;
 };
@@ -73,9 +78,24 @@ class Storage {
   Status create(const Config& config);
 
   [[nodiscard]] Node& node(Slot slot) const { return node_base_[slot]; }
-  [[nodiscard]] float* vector(Slot slot) const {
-    return reinterpret_cast<float*>(block_base_ + slot * block_bytes_ + vector_offset_);
-  }
+  // What walks read. Pre-condition of code: the index has codes.
+  [[nodiscard]] std::byte* row(Slot slot) const { return block_base_ + slot * block_bytes_ + row_offset_; }
+  [[nodiscard]] std::byte* code(Slot slot) const { return row(slot); }
+  [[nodiscard]] std::byte* original(Slot slot) const { return original_base_ + slot * original_stride_; }
+  // Rows as kernels take them: that of slot s at base + s * stride.
+  struct Rows {
+    const std::byte* base;
+    std::size_t stride;
+    std::size_t bytes;
+  };
+  [[nodiscard]] Rows rows() const { return {block_base_ + row_offset_, block_bytes_, row_bytes_}; }
+  [[nodiscard]] Rows originals() const { return {original_base_, original_stride_, original_bytes_}; }
+  [[nodiscard]] const std::byte* blocks() const { return block_base_; }
+  // Returns 1 / |what was kept|, which is the caller's to note in the node.
+  float store_original(Slot slot, const float* vector) const { return kept_->store(vector, original(slot)); }
+  void load_original(Slot slot, float* vector) const { kept_->load(original(slot), vector); }
+  // Level-0 link places of a block, with the empty ones that fill its last cache line.
+  [[nodiscard]] std::size_t link_places() const { return row_offset_ / sizeof(Slot); }
   [[nodiscard]] Links links(Slot slot, std::uint32_t level) const {
     if (level == 0) return {reinterpret_cast<Slot*>(block_base_ + slot * block_bytes_), base_links_};
     const std::size_t run = std::size_t{node(slot).upper} + (level - 1);
@@ -108,6 +128,8 @@ class Storage {
   // A pending node with empty links, or no_slot when the range is exhausted. The caller fills id,
   // inverse_norm and the vector. Thread-safe; a freed slot is taken before a new one, lowest first.
   [[nodiscard]] Slot allocate(std::uint8_t level);
+  // All places on all levels, and what fills the last line of level 0.
+  void clear_links(Slot slot);
   // Slots, and their upper links, for reuse. Pre-condition: no reader can reach them. Thread-safe.
   void free(std::span<const Slot> slots);
   // Lowers end() over free slots at the tail and gives the memory behind it back. Thread-safe.
@@ -120,20 +142,26 @@ class Storage {
   [[nodiscard]] std::uint32_t upper_end() const { return upper_end_; }
 
   struct Resident {
-    std::size_t blocks, nodes, upper, lists; // bytes
+    std::size_t blocks, originals, nodes, upper, lists; // bytes
   };
   [[nodiscard]] Resident resident() const;
   [[nodiscard]] std::size_t block_bytes() const { return block_bytes_; }
 
  private:
+  [[nodiscard]] bool commit(std::size_t slots);
   [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
   void free_locked(Slot slot);
 
+  std::optional<Originals> kept_;
   std::byte* block_base_ = nullptr; // copies of the arenas' bases: one load less on the search path
+  std::byte* original_base_ = nullptr;
   Node* node_base_ = nullptr;
   Slot* upper_base_ = nullptr;
   std::size_t block_bytes_ = 0;
-  std::size_t vector_offset_ = 0;
+  std::size_t row_offset_ = 0;
+  std::size_t row_bytes_ = 0;
+  std::size_t original_stride_ = 0;
+  std::size_t original_bytes_ = 0;
   std::uint32_t base_links_ = 0;
   std::uint32_t upper_links_ = 0;
   std::size_t max_slots_ = 0;
@@ -145,6 +173,7 @@ class Storage {
   std::uint32_t upper_end_ = 0;
   std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs
   Arena blocks_;
+  Arena originals_; // reserved only where originals are kept apart
   Arena nodes_;
   Arena upper_;
 };

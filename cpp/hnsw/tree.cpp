@@ -28,8 +28,8 @@ bool Tree::has_room(Slot slot) const {
 }
 
 float Tree::distance(Slot a, Slot b) const {
-  std::vector<float> buffer;
-  return Query(space_, storage_.vector(a), storage_.node(a).inverse_norm, buffer).to(b);
+  ProbeBuffer buffer;
+  return Probe::between(space_, a, buffer).to(b);
 }
 
 void Tree::link(Slot from, Slot to, float alpha) const {
@@ -44,16 +44,15 @@ void Tree::link(Slot from, Slot to, float alpha) const {
     links.store(place, to);
     return;
   }
-  std::vector<float> buffer;
-  std::vector<float> pair;
+  ProbeBuffer buffer;
   std::vector<Candidate> candidates;
-  std::vector<Candidate> chosen;
-  const Query query(space_, storage_.vector(from), storage_.node(from).inverse_norm, buffer);
+  const Probe probe = Probe::between(space_, from, buffer);
   for (std::size_t i = 0; i < links.count; ++i)
-    candidates.push_back({query.to(links.load(i)), links.load(i)});
-  candidates.push_back({query.to(to), to});
+    candidates.push_back({probe.to(links.load(i)), links.load(i)});
+  candidates.push_back({probe.to(to), to});
   std::sort(candidates.begin(), candidates.end(), nearer);
-  select_neighbours(space_, *this, candidates, {links.count, alpha, from}, pair, chosen);
+  std::vector<Candidate> chosen;
+  select_neighbours(space_, *this, candidates, {links.count, alpha, from}, chosen);
   rewrite(links, chosen);
 }
 

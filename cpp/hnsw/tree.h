@@ -15,8 +15,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "hnsw/distance.h"
 #include "hnsw/link_locks.h"
+#include "hnsw/probe.h"
 #include "hnsw/storage.h"
 
 namespace embedcore::hnsw {

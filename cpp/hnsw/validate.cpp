@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hnsw/kernels.h"
+#include "hnsw/originals.h"
 
 namespace embedcore::hnsw {
 
@@ -46,6 +47,14 @@ Status check_config(const Config& config) {
   return check_range("ef_construction", config.ef_construction, 1, 1000000);
 }
 
+Codes settled_codes(const Config& config) {
+  // Bytes already are what int8 codes would be.
+  if (config.dtype == Dtype::int8 && config.codes != Codes::int4) return Codes::none;
+  if (config.codes != Codes::automatic) return config.codes;
+  if (Originals(config).bytes() <= 64) return Codes::none;
+  return config.dim >= 384 && config.metric != Metric::inner_product ? Codes::int4 : Codes::int8;
+}
+
 Status check_ids(std::span<const std::int64_t> ids) {
   for (const std::int64_t id : ids) {
     if (id < 0) return refuse("id " + std::to_string(id) + " is negative; ids are 0 to 2^63-1");
@@ -74,6 +83,24 @@ Status check_vectors(const Config& config, const float* rows, std::size_t n, con
     }
     if (bounded && !zero) continue;
     return explain(row, config.dim, std::string(noun) + " " + std::to_string(i), zero);
+  }
+  return {};
+}
+
+Status check_fits(const Config& config, const float* rows, std::size_t n) {
+  if (config.dtype != Dtype::float16) return {};
+  const auto& kernels = chosen_kernels();
+  if (!kernels.ok()) return kernels.error();
+  for (std::size_t i = 0; i < n; ++i) {
+    const float largest = kernels.value()->largest(rows + i * config.dim, config.dim);
+    const std::string name = "vector " + std::to_string(i);
+    if (largest >= 65520.0f) {
+      return refuse(name + " has a value of magnitude " + std::to_string(largest) +
+                    ", float16 ends at 65504; scale it down or use dtype bfloat16 or float32");
+    }
+    if (config.metric == Metric::cosine && largest < 0x1.0p-24f) {
+      return refuse(name + " becomes zero in float16; scale it up or use dtype bfloat16 or float32");
+    }
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// The loops that every search and insert spends its time in.
+// Walks that the kernels do not do by themselves, and the preparation of those that they do.
 #include "hnsw/walk.h"
 
 #include <algorithm>
@@ -7,23 +7,25 @@ namespace embedcore::hnsw {
 
 namespace {
 
-inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
+// Distances of scratch.fresh into scratch.distances.
+inline void measure_fresh(const Probe& probe, Scratch& scratch) {
+  const std::size_t n = scratch.fresh.size();
+  if (scratch.distances.size() < n) scratch.distances.resize(n);
+  probe.to(scratch.fresh.data(), n, scratch.distances.data());
+  ++scratch.hops;
+  scratch.computed += n;
+}
 
-// Collects the unvisited neighbours of slot and asks for their first lines: the processor's own
-// prefetcher follows a float vector once it has seen two lines of it.
-inline void gather(const Storage& storage, Links links, Scratch& scratch) {
+// scratch.fresh := what links lead to and accept() takes; their rows are asked for.
+template <class Accept>
+inline void gather(const Probe& probe, Links links, Scratch& scratch, Accept accept) {
   scratch.fresh.clear();
   for (std::size_t i = 0; i < links.count; ++i) {
     const Slot slot = links.load(i);
-    if (slot == no_slot || !scratch.visited.insert(slot)) continue;
+    if (slot == no_slot || !accept(slot)) continue;
     scratch.fresh.push_back(slot);
-    const float* vector = storage.vector(slot);
-    prefetch(vector);
-    prefetch(vector + 16);
-    prefetch(&storage.node(slot));
+    probe.prefetch(slot);
   }
-  ++scratch.hops;
-  scratch.distances += scratch.fresh.size();
 }
 
 struct Farther { // makes std heaps yield the nearest first
@@ -32,41 +34,88 @@ struct Farther { // makes std heaps yield the nearest first
 
 } // namespace
 
-Candidate descend(const Space& space, const Query& query, Candidate start, std::uint32_t level,
+Candidate descend(const Storage& storage, const Probe& probe, Candidate start, std::uint32_t level,
                   Scratch& scratch) {
-  const Storage& storage = *space.storage;
   for (bool moved = true; moved;) {
     moved = false;
-    const Links links = storage.links(start.slot, level);
-    ++scratch.hops;
-    for (std::size_t i = 0; i < links.count; ++i) {
-      if (const Slot slot = links.load(i); slot != no_slot) prefetch(storage.vector(slot));
-    }
-    for (std::size_t i = 0; i < links.count; ++i) {
-      const Slot slot = links.load(i);
-      if (slot == no_slot) continue;
-      ++scratch.distances;
-      if (const float distance = query.to(slot); distance < start.distance) {
-        start = {distance, slot};
-        moved = true;
-      }
+    gather(probe, storage.links(start.slot, level), scratch, [](Slot) { return true; });
+    measure_fresh(probe, scratch);
+    for (std::size_t i = 0; i < scratch.fresh.size(); ++i) {
+      if (!(scratch.distances[i] < start.distance)) continue;
+      start = {scratch.distances[i], scratch.fresh[i]};
+      moved = true;
     }
   }
   return start;
 }
 
-void walk_all(const Space& space, const Query& query, std::uint32_t level, Scratch& scratch) {
-  const Storage& storage = *space.storage;
+void walk_upper(const Storage& storage, const Probe& probe, std::uint32_t level, Scratch& scratch) {
   SortedQueue& queue = scratch.queue;
   for (Slot slot = queue.expand(); slot != no_slot; slot = queue.expand()) {
-    gather(storage, storage.links(slot, level), scratch);
-    for (const Slot next : scratch.fresh) queue.push(query.to(next), next);
+    gather(probe, storage.links(slot, level), scratch,
+           [&](Slot next) { return scratch.visited.insert(next); });
+    measure_fresh(probe, scratch);
+    for (std::size_t i = 0; i < scratch.fresh.size(); ++i) queue.push(scratch.distances[i], scratch.fresh[i]);
   }
 }
 
-void walk_admitted(const Space& space, const Query& query, Candidate start, std::size_t ef,
+void begin_walk(const Storage& storage, const Probe& probe, const Breadth& breadth, Scratch& scratch) {
+  Walk& walk = scratch.walk;
+  walk = Walk{};
+  walk.measure = probe.measure();
+  walk.row_lines = probe.row_lines();
+  walk.part_lines = std::min(walk.row_lines, (walk.measure.n / 8 + 63) / 64);
+  walk.blocks = storage.blocks();
+  walk.block_bytes = storage.block_bytes();
+  walk.links = storage.link_places();
+  walk.beam = breadth.beam;
+  walk.rank = breadth.rank;
+  walk.stretch = breadth.stretch;
+  walk.slack = breadth.slack;
+  const std::size_t room = walk.beam * walk.links;
+  scratch.visited.begin(storage.end(), room);
+  scratch.visited.lend(walk);
+  if (scratch.distances.size() < room) scratch.distances.resize(room);
+  walk.buffer = scratch.distances.data();
+  if (scratch.fresh.size() < room) scratch.fresh.resize(room);
+  if (scratch.parts.size() < room) scratch.parts.resize(room);
+  walk.kept = scratch.fresh.data();
+  walk.parts = scratch.parts.data();
+  walk.capacity = breadth.capacity;
+  if (scratch.nearest.size() < walk.capacity + 1) {
+    scratch.nearest.resize(walk.capacity + 1);
+    scratch.nearest_slots.resize(walk.capacity + 1);
+  }
+  walk.distances = scratch.nearest.data();
+  walk.slots = scratch.nearest_slots.data();
+}
+
+void start_at(Candidate start, Scratch& scratch) {
+  Walk& walk = scratch.walk;
+  scratch.visited.take_back(walk);
+  const bool fresh = scratch.visited.insert(start.slot);
+  scratch.visited.lend(walk);
+  if (!fresh || walk.size == walk.capacity) return;
+  std::size_t at = walk.size++;
+  for (; at > 0 && walk.distances[at - 1] > start.distance; --at) {
+    walk.distances[at] = walk.distances[at - 1];
+    walk.slots[at] = walk.slots[at - 1];
+  }
+  walk.distances[at] = start.distance;
+  walk.slots[at] = start.slot;
+}
+
+void end_walk(Scratch& scratch) {
+  Walk& walk = scratch.walk;
+  for (std::size_t i = 0; i < walk.size; ++i) walk.slots[i] &= ~(Slot{1} << 31); // expanded
+  scratch.visited.take_back(walk);
+  scratch.visited.clear();
+  scratch.hops += walk.hops;
+  scratch.computed += walk.computed;
+}
+
+void walk_admitted(const Storage& storage, const Probe& probe, Candidate start, std::size_t ef,
                    const Admission& admission, Scratch& scratch) {
-  const Storage& storage = *space.storage;
   auto& frontier = scratch.frontier;
   auto& best = scratch.best;
   frontier.clear();
@@ -94,15 +143,22 @@ void walk_admitted(const Space& space, const Query& query, Candidate start, std:
     }
   };
 
+  scratch.visited.begin(storage.end(), storage.link_places());
   scratch.visited.insert(start.slot);
   meet(start.slot, start.distance);
   while (!frontier.empty() && worthwhile(frontier.front().distance) && !admission.cancelled()) {
     std::pop_heap(frontier.begin(), frontier.end(), Farther{});
     const Slot slot = frontier.back().slot;
     frontier.pop_back();
-    gather(storage, storage.links(slot, 0), scratch);
-    for (const Slot next : scratch.fresh) meet(next, query.to(next));
+    gather(probe, storage.links(slot, 0), scratch, [&](Slot next) {
+      if (!scratch.visited.insert(next)) return false;
+      __builtin_prefetch(&storage.node(next), 0, 3);
+      return true;
+    });
+    measure_fresh(probe, scratch);
+    for (std::size_t i = 0; i < scratch.fresh.size(); ++i) meet(scratch.fresh[i], scratch.distances[i]);
   }
+  scratch.visited.clear();
   std::sort_heap(best.begin(), best.end(), nearer);
 }
 

@@ -4,20 +4,37 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
-#include "hnsw/distance.h"
+#include "hnsw/probe.h"
 #include "hnsw/scratch.h"
 #include "hnsw/storage.h"
 
 namespace embedcore::hnsw {
 
 // From start, whose distance is given, to a node none of whose neighbours on that level is nearer.
-Candidate descend(const Space& space, const Query& query, Candidate start, std::uint32_t level,
+Candidate descend(const Storage& storage, const Probe& probe, Candidate start, std::uint32_t level,
                   Scratch& scratch);
 
-// Best-first from the candidates already in scratch.queue (and in visited): afterwards the queue holds the
-// nearest nodes met, tombstones included.
-void walk_all(const Space& space, const Query& query, std::uint32_t level, Scratch& scratch);
+// Best-first on a level above 0 from the candidates already in scratch.queue (and in visited): afterwards
+// the queue holds the nearest nodes met, tombstones included.
+void walk_upper(const Storage& storage, const Probe& probe, std::uint32_t level, Scratch& scratch);
+
+// How far a walk on level 0 goes.
+struct Breadth {
+  std::size_t capacity; // the nearest so many are kept; it ends when all of them are expanded
+  std::size_t beam = 1; // nodes expanded per step: more of them hide more of the memory's latency
+  // Ends when what is next lies beyond stretch times the rank-th nearest, and slack; rank 0: never.
+  std::size_t rank = 0;
+  float stretch = 1;
+  float slack = 0;
+};
+
+// A walk on level 0 in the kernels, in scratch.walk: begin it, give it where to start, run it (alone or with
+// others: Probe::walk), read its queue, end it. Tombstones are kept like other nodes.
+void begin_walk(const Storage& storage, const Probe& probe, const Breadth& breadth, Scratch& scratch);
+void start_at(Candidate start, Scratch& scratch);
+void end_walk(Scratch& scratch);
 
 // What a walk may return.
 struct Admission {
@@ -31,7 +48,7 @@ struct Admission {
 
 // Best-first on level 0 from start: afterwards scratch.best holds the ef nearest admissible nodes (and all
 // within the radius), sorted. Tombstones and what the filter refuses are walked through, not counted.
-void walk_admitted(const Space& space, const Query& query, Candidate start, std::size_t ef,
+void walk_admitted(const Storage& storage, const Probe& probe, Candidate start, std::size_t ef,
                    const Admission& admission, Scratch& scratch);
 
 } // namespace embedcore::hnsw

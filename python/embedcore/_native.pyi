@@ -160,7 +160,15 @@ class IdSet(metaclass=_Type):
 @final
 class Index(metaclass=_Type):
     def __init__(
-        self, dim: int, metric: int, m: int, ef_construction: int, seed: int, capacity: int
+        self,
+        dim: int,
+        metric: int,
+        m: int,
+        ef_construction: int,
+        seed: int,
+        capacity: int,
+        dtype: int = 0,
+        codes: int = 0,
     ) -> None: ...
     @staticmethod
     def load(path: str) -> Index: ...
@@ -172,6 +180,9 @@ class Index(metaclass=_Type):
         progress: Callable[[int, int], object] | None,
     ) -> None: ...
     def remove(self, ids: NDArray[np.int64]) -> int: ...
+    def search_plain(
+        self, queries: object, k: object, ef: object, threads: object
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None: ...  # None: not of the plain form
     def search(
         self,
         queries: NDArray[np.float32],
@@ -181,8 +192,7 @@ class Index(metaclass=_Type):
         threads: int,
         ids: NDArray[np.int64],
         distances: NDArray[np.float32],
-        hops: NDArray[np.uint64] | None,
-        computed: NDArray[np.uint64] | None,
+        stats: NDArray[np.uint64] | None,
     ) -> None: ...
     def range_search(
         self,
@@ -205,6 +215,10 @@ class Index(metaclass=_Type):
     def dim(self) -> int: ...
     @property
     def metric(self) -> int: ...  # 0 cosine, 1 inner product, 2 squared L2
+    @property
+    def dtype(self) -> int: ...  # 0 float32, 1 float16, 2 bfloat16, 3 int8
+    @property
+    def codes(self) -> int: ...  # 0 none, 1 int8, 2 int4
     @property
     def m(self) -> int: ...
     @property

@@ -19,30 +19,49 @@ from numpy.typing import ArrayLike, NDArray
 from embedcore import _native
 from embedcore._native import IdSet
 from embedcore.errors import InvalidArgument
-from embedcore.index_input import Filter, checked_out, filter_of, ids_of, rows_of, whole
+from embedcore.index_input import Filter, checked_out, filter_of, ids_of, number, one_of, rows_of, whole
 
 __all__ = ["IdSet", "Index", "Report", "SearchResult", "build_info", "exact_search"]
 
 Metric = Literal["cosine", "ip", "l2"]
+Dtype = Literal["float32", "float16", "bfloat16", "int8"]
+Codes = Literal["auto", "none", "int8", "int4"]
 
-_METRICS: Final = ("cosine", "ip", "l2")  # in the order of the native enumeration
-_FAST_EF_CONSTRUCTION: Final = 80
+# In the order of the native enumerations.
+_METRICS: Final = ("cosine", "ip", "l2")
+_DTYPES: Final = ("float32", "float16", "bfloat16", "int8")
+_CODES: Final = ("none", "int8", "int4", "auto")
+
+_FAST_EF_CONSTRUCTION: Final = 80  # what preset="fast" caps ef_construction at
+_STATS: Final = ("hops", "distances", "nanoseconds")  # rows of what the native search counts
 _U32_MAX: Final = 2**32 - 1
 _U64_MAX: Final = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
     """What a search returns: (q, k) arrays, or (k,) for a single query of shape (dim,).
 
     ``ids`` is int64, nearest first, -1 where fewer than k exist. ``distances`` is float32, ascending, inf
-    where the id is -1. ``stats``, on request, maps "hops" (nodes expanded) and "distances" (distances
-    computed) to uint64 (q,).
+    where the id is -1. ``stats``, on request, maps "hops" (nodes expanded), "distances" (distances computed)
+    and "nanoseconds" (of wall time; in a batch, of the group of up to 64 queries that were answered together)
+    to uint64 (q,). Compared by identity.
     """
 
-    ids: NDArray[np.int64]
-    distances: NDArray[np.float32]
-    stats: dict[str, NDArray[np.uint64]] | None = None
+    __slots__ = ("distances", "ids", "stats")
+
+    # A plain class, as one is made for every search: a frozen dataclass takes four times as long to make.
+    def __init__(
+        self,
+        ids: NDArray[np.int64],
+        distances: NDArray[np.float32],
+        stats: dict[str, NDArray[np.uint64]] | None = None,
+    ) -> None:
+        self.ids = ids
+        self.distances = distances
+        self.stats = stats
+
+    def __repr__(self) -> str:
+        return f"SearchResult(ids={self.ids!r}, distances={self.distances!r}, stats={self.stats!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +79,30 @@ class Report:
 class Index:
     """A dynamic HNSW index (Malkov & Yashunin 2018): add, replace, remove and search at any time.
 
-    Distances are 1 - cos ("cosine"), 1 - dot ("ip") or squared L2 ("l2"). ``dtype`` is what ``get`` returns
-    and final distances are computed on, ``codes`` what the graph walk reads; for now "float32" with "auto"
-    or "none" is what there is. ``m`` (2 to 512) is the number of links per node and level, twice that on the
-    lowest. ``preset="fast"`` caps ef_construction at 80: about half the build time, some recall less at equal
-    ef_search. ``capacity`` is a hint. ``seed`` fixes the levels of the nodes: one thread adding the same
-    items builds the same graph every time, on one instruction set.
+    Distances are 1 - cos ("cosine"), 1 - dot ("ip") or squared L2 ("l2"), of what ``dtype`` keeps; final
+    ranking and distances are always computed on that, never on codes.
+
+    ``dtype``: how vectors are kept, and so what :meth:`get` returns.
+
+    * "float32": as they came, bit by bit; distances are exact to float32.
+    * "float16", "bfloat16": each value rounded to nearest even, 2 bytes. Values of magnitude 65,520 and more,
+      which float16 would make infinite, and, under cosine, vectors that it would round to zero are refused.
+    * "int8": the lean mode, 1 byte. A step per vector, its largest value / 127, and whole multiples of it, so
+      that every value is within half a step. Walks read these bytes; there is no other copy unless codes is
+      "int4".
+
+    ``codes``: compressed vectors that the graph walk reads in place of those; the best of what it meets are
+    ranked by those then. One grid of steps for the whole index, trained on a sample at 256 items and anew as
+    the index grows or its vectors change; until then walks read what ``dtype`` keeps.
+
+    * "int8", "int4": 1 or half a byte a dimension.
+    * "none": no codes.
+    * "auto": what suits dimension, metric and dtype; the property ``codes`` says what was settled.
+
+    ``m`` (2 to 512) is the number of links per node and level, twice that on the lowest. ``preset="fast"``
+    caps ef_construction: about half the build time, some recall less at equal ef_search. ``capacity`` is a
+    hint. ``seed`` fixes the levels of the nodes: one thread adding the same items builds the same graph every
+    time, on one instruction set.
 
     Raises ValueError for anything else.
     """
@@ -74,22 +111,14 @@ class Index:
         self,
         dim: int,
         metric: Metric = "cosine",
-        dtype: str = "float32",
-        codes: str = "auto",
+        dtype: Dtype = "float32",
+        codes: Codes = "auto",
         m: int = 16,
         ef_construction: int = 200,
-        preset: str | None = None,
+        preset: Literal["fast"] | None = None,
         capacity: int = 0,
         seed: int = 0,
     ) -> None:
-        if metric not in _METRICS:
-            raise InvalidArgument(f"metric is {metric!r}; use one of {', '.join(_METRICS)}")
-        if dtype != "float32":
-            raise InvalidArgument(f"dtype is {dtype!r}; this version keeps vectors as 'float32' only")
-        if codes not in ("auto", "none"):
-            raise InvalidArgument(
-                f"codes is {codes!r}; this version has 'auto' and 'none', which are the same"
-            )
         if preset not in (None, "fast"):
             raise InvalidArgument(f"preset is {preset!r}; use None or 'fast'")
         ef_construction = whole(ef_construction, "ef_construction", 1, 1_000_000)
@@ -97,11 +126,13 @@ class Index:
             ef_construction = min(ef_construction, _FAST_EF_CONSTRUCTION)
         self._native = _native.Index(
             dim=whole(dim, "dim", 1, 65535),
-            metric=_METRICS.index(metric),
+            metric=one_of(metric, "metric", _METRICS),
             m=whole(m, "m", 2, 512),
             ef_construction=ef_construction,
             seed=whole(seed, "seed", 0, _U64_MAX),
             capacity=whole(capacity, "capacity", 0, _U32_MAX),
+            dtype=one_of(dtype, "dtype", _DTYPES),
+            codes=one_of(codes, "codes", _CODES),
         )
 
     # Writing.
@@ -119,9 +150,11 @@ class Index:
         not zero; float32 C-contiguous input is used in place. ``threads=0``: all cores. ``progress(done, n)``
         is called from the calling thread about ten times a second and once at the end.
 
-        Raises ValueError before anything changes. An exception of ``progress``, Ctrl-C or memory that runs
-        out ends the call; what was added until then stays.
+        Raises ValueError, also for values that the dtype cannot hold, before anything changes. An exception
+        of ``progress``, Ctrl-C or memory that runs out ends the call; what was added until then stays.
         """
+        if progress is not None and not callable(progress):
+            raise InvalidArgument(f"progress is {progress!r}; give a function of (done, total)")
         numbers = ids_of(ids)
         rows, _ = self._rows(vectors, "vectors")
         if len(rows) != len(numbers):
@@ -148,36 +181,34 @@ class Index:
 
         ``queries``: (q, dim), or (dim,) for results of shape (k,). ``ef_search`` below k is raised to k.
         ``filter``: ids that may be returned, as an integer array, an :class:`IdSet` (built once for many
-        calls) or a callable id -> bool, which is called under the GIL by one thread. ``out``: C-contiguous
-        int64 and float32 arrays of the result's shape, filled and returned.
+        calls) or a callable id -> bool, which is called under the GIL by one thread. ``threads=0``: all
+        cores, for 8 queries and more. ``out``: C-contiguous int64 and float32 arrays of the result's shape,
+        filled and returned. ``stats=True`` adds what the search took.
 
         Raises ValueError for a wrong shape or dtype, values that are not finite, a zero query under cosine,
-        or k < 1.
+        or k < 1. Ctrl-C ends a batch between two groups of queries.
         """
+        if filter is None and out is None and not stats:
+            found = self._native.search_plain(queries, k, ef_search, threads)
+            if found is not None:
+                return SearchResult(found[0], found[1])
+        # Everything else: other types and layouts, more arguments, and whatever has to be refused by name.
         k = whole(k, "k", 1, _U32_MAX)
         ef = whole(ef_search, "ef_search", 1, _U32_MAX)
+        threads = whole(threads, "threads", 0, 65535)
         rows, single = self._rows(queries, "queries")
+        allowed = filter_of(filter)
         shape: tuple[int, ...] = (k,) if single else (len(rows), k)
         if out is None:
             ids = np.empty(shape, dtype=np.int64)
             distances = np.empty(shape, dtype=np.float32)
         else:
             ids, distances = checked_out(out, shape)
-        counted = (
-            {name: np.zeros(len(rows), dtype=np.uint64) for name in ("hops", "distances")} if stats else None
+        counted = np.zeros((len(_STATS), len(rows)), dtype=np.uint64) if stats else None
+        self._native.search(rows, k, ef, allowed, threads, ids, distances, counted)
+        return SearchResult(
+            ids, distances, None if counted is None else dict(zip(_STATS, counted, strict=True))
         )
-        self._native.search(
-            rows,
-            k,
-            ef,
-            filter_of(filter),
-            whole(threads, "threads", 0, 65535),
-            ids,
-            distances,
-            counted["hops"] if counted else None,
-            counted["distances"] if counted else None,
-        )
-        return SearchResult(ids, distances, counted)
 
     def range_search(
         self,
@@ -192,9 +223,7 @@ class Index:
         For a query of shape (dim,) the result's arrays have one entry per item found; for (q, dim) they are
         as wide as the longest answer, padded with -1 and inf. Otherwise as :meth:`search`.
         """
-        radius = float(radius)
-        if np.isnan(radius):
-            raise InvalidArgument("radius is NaN; give a distance")
+        radius = number(radius, "radius")
         ef = whole(ef_search, "ef_search", 1, _U32_MAX)
         rows, single = self._rows(queries, "queries")
         threads = whole(threads, "threads", 0, 65535)
@@ -209,7 +238,10 @@ class Index:
         return self._native.scores(rows, ids_of(ids))
 
     def get(self, ids: ArrayLike) -> NDArray[np.float32]:
-        """The vectors of items as they were added, float32 (n, dim). KeyError names the first unknown id."""
+        """The vectors of items as they were added (not normalised), within the dtype; float32 (n, dim).
+
+        KeyError names the first unknown id.
+        """
         return self._native.get(ids_of(ids))
 
     def ids(self) -> NDArray[np.int64]:
@@ -221,10 +253,10 @@ class Index:
 
     def __contains__(self, item: object) -> bool:
         try:
-            number = operator.index(item)  # type: ignore[arg-type]
+            wanted = operator.index(item)  # type: ignore[arg-type]
         except TypeError:
             return False
-        return 0 <= number < 2**63 and number in self._native
+        return 0 <= wanted < 2**63 and wanted in self._native
 
     # Upkeep.
 
@@ -245,8 +277,13 @@ class Index:
         return self._native.memory_bytes
 
     def stats(self) -> dict[str, Any]:
-        """Live items and tombstones, slots, memory by component in bytes, live nodes per level, degrees on
-        the lowest level, codes, and counters since the index was made or loaded. Writers wait meanwhile."""
+        """What the index holds and costs, as a plain dict. Writers wait meanwhile.
+
+        Live items and tombstones; codes (kind, items they were trained on, 0 for not yet, step and error of
+        the grid); slots; memory by component in bytes ("links_and_codes" holds the vectors themselves where
+        there are no codes); live nodes per level; degrees on the lowest level; counters since the index was
+        made or loaded.
+        """
         return self._native.stats()
 
     def repair(self) -> Report:
@@ -322,11 +359,12 @@ class Index:
 
     @property
     def dtype(self) -> str:
-        return "float32"
+        return _DTYPES[self._native.dtype]
 
     @property
     def codes(self) -> str:
-        return "none"
+        """What was settled: "none", "int8" or "int4"."""
+        return _CODES[self._native.codes]
 
     @property
     def m(self) -> int:
@@ -341,7 +379,10 @@ class Index:
         return self._native.seed
 
     def __repr__(self) -> str:
-        return f"<embedcore.Index dim={self.dim} metric={self.metric} m={self.m} items={len(self)}>"
+        return (
+            f"<embedcore.Index dim={self.dim} metric={self.metric} dtype={self.dtype} codes={self.codes} "
+            f"m={self.m} items={len(self)}>"
+        )
 
     def _rows(self, vectors: ArrayLike, name: str) -> tuple[NDArray[np.float32], bool]:
         return rows_of(vectors, self.dim, name)
@@ -355,8 +396,7 @@ def exact_search(
     Ids are row numbers; equal distances are ordered by them. All cores by default, without the GIL.
     Raises ValueError as :meth:`Index.search` does.
     """
-    if metric not in _METRICS:
-        raise InvalidArgument(f"metric is {metric!r}; use one of {', '.join(_METRICS)}")
+    kind = one_of(metric, "metric", _METRICS)
     k = whole(k, "k", 1, _U32_MAX)
     vectors = np.asarray(base)
     if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= 65535:
@@ -364,7 +404,7 @@ def exact_search(
     rows, _ = rows_of(vectors, vectors.shape[1], "base")
     wanted, single = rows_of(queries, rows.shape[1], "queries")
     threads = whole(threads, "threads", 0, 65535)
-    ids, distances = _native.exact_search(_METRICS.index(metric), rows, wanted, k, threads)
+    ids, distances = _native.exact_search(kind, rows, wanted, k, threads)
     return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,31 +26,57 @@ def whole(value: object, name: str, low: int, high: int) -> int:
     return number
 
 
+def number(value: object, name: str) -> float:
+    try:
+        real = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{name} is {value!r}; give a number") from None
+    if math.isnan(real):
+        raise InvalidArgument(f"{name} is NaN; give a number")
+    return real
+
+
+def one_of(value: object, name: str, choices: tuple[str, ...]) -> int:
+    """The position of value among the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidArgument(f"{name} is {value!r}; use one of {', '.join(choices)}")
+    return choices.index(value)
+
+
+def array_of(given: ArrayLike, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:  # e.g. rows of unequal length
+        raise InvalidArgument(f"{name} make no array: {error}") from None
+
+
 def rows_of(vectors: ArrayLike, dim: int, name: str) -> tuple[NDArray[np.float32], bool]:
     """(n, dim) float32 C-contiguous, in place where it is that already; and whether it was one row (dim,)."""
-    array = np.asarray(vectors)
+    array = array_of(vectors, name)
     if array.shape in ((0,), (0, 0), (0, dim)):
         return np.empty((0, dim), dtype=np.float32), False
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name} have dtype {array.dtype}; give numbers, best float32")
     if array.ndim not in (1, 2) or array.shape[-1] != dim:
         raise InvalidArgument(f"{name} have shape {array.shape}; expected (n, {dim}) or ({dim},)")
-    with np.errstate(over="ignore"):  # an overflow becomes inf, which the native check names
-        rows = np.ascontiguousarray(array, dtype=np.float32)
-    return rows.reshape(-1, dim), array.ndim == 1
+    flags = array.flags
+    if not (array.dtype == np.float32 and flags.c_contiguous and flags.aligned):
+        with np.errstate(over="ignore"):  # an overflow becomes inf, which the native check names
+            array = np.require(array, np.float32, ("C", "ALIGNED"))
+    return array.reshape(-1, dim), array.ndim == 1
 
 
-def ids_of(ids: ArrayLike) -> NDArray[np.int64]:
-    array = np.asarray(ids)
+def ids_of(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
+    array = array_of(ids, name)
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind not in "iu":
-        raise InvalidArgument(f"ids have dtype {array.dtype}; give whole numbers, best int64")
+        raise InvalidArgument(f"{name} have dtype {array.dtype}; give whole numbers, best int64")
     if array.ndim > 1:
-        raise InvalidArgument(f"ids have shape {array.shape}; expected (n,)")
+        raise InvalidArgument(f"{name} have shape {array.shape}; expected (n,)")
     if array.dtype.kind == "u" and int(array.max()) > 2**63 - 1:
         raise InvalidArgument(f"id {int(array.max())} is too large; ids are 0 to 2^63-1")
-    return np.ascontiguousarray(array, dtype=np.int64).reshape(-1)
+    return np.require(array, np.int64, ("C", "ALIGNED")).reshape(-1)
 
 
 def filter_of(given: Filter | ArrayLike | None) -> IdSet | Callable[[int], bool] | None:
@@ -56,7 +84,7 @@ def filter_of(given: Filter | ArrayLike | None) -> IdSet | Callable[[int], bool]
         return given
     if callable(given):
         return given
-    return IdSet(ids_of(given))
+    return IdSet(ids_of(given, "filter ids"))
 
 
 def checked_out(
@@ -68,6 +96,6 @@ def checked_out(
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
             got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise InvalidArgument(f"out {name} is {got}; expected {np.dtype(dtype)} {shape}")
-        if not (array.flags.c_contiguous and array.flags.writeable):
+        if not array.flags.carray:  # aligned, too
             raise InvalidArgument(f"out {name} is not writable and C-contiguous; make it with numpy.empty")
     return out

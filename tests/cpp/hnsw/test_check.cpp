@@ -93,8 +93,19 @@ TEST(check_reports_an_id_table_that_disagrees_with_the_slots) {
 
 TEST(check_reports_a_wrong_norm) {
   World w;
-  w.x.storage.vector(3)[0] += 1.0f;
+  kept_floats(w.x.storage, 3)[0] += 1.0f;
   w.expect({"norm does not belong to the vector: id 3"});
+}
+
+TEST(check_finds_nothing_wrong_with_vectors_so_short_that_their_inverse_norm_is_infinite) {
+  for (const Kind kind : every_kind) {
+    for (const Metric metric : {Metric::inner_product, Metric::l2}) {
+      const auto index = make_index(2, metric, 4, 0, kind);
+      const Vector rows{1e-44f, -2e-43f, 3e-40f, 1e-45f, 0, 0, 1, -1};
+      CHECK(index->add(numbered(0, 4), rows.data(), 1).ok());
+      for (const std::string& problem : index->check()) fail(__FILE__, __LINE__, problem);
+    }
+  }
 }
 
 TEST(check_reports_a_wrong_entry) {

@@ -19,7 +19,7 @@ constexpr std::uint32_t dim = 8;
 constexpr std::size_t wide = 100000; // an ef beyond all slots: the walk sees every node it can reach
 
 struct Stress {
-  Stress() : index(make_index(dim, Metric::l2, 4)) {}
+  explicit Stress(Kind kind = {}) : index(make_index(dim, Metric::l2, 4, 0, kind)) {}
 
   // Near its home and always a little different, so that k = 5 around the home holds it.
   static Vector home_of(std::int64_t id) {
@@ -94,10 +94,64 @@ struct Stress {
     }
   }
 
+  // Trains the codes anew again and again, now for a finer grid, now for a coarser one.
+  void train() {
+    Index::Impl& x = hnsw::IndexTestPeer::impl(*index);
+    for (unsigned round = 0; !stop.load(); ++round) {
+      {
+        const std::unique_lock alone(x.gate);
+        if (x.coding != nullptr) {
+          hnsw::CodecValues values = x.coding->values();
+          values.step *= round % 2 == 0 ? 0.8f : 1.25f;
+          if (x.install(std::move(values))) trained.fetch_add(1);
+        }
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    }
+  }
+  // Everything at once for so long.
+  void run(std::vector<Oracle>& oracles, std::chrono::milliseconds time) {
+    for (std::int64_t id = 0; id < static_cast<std::int64_t>(pinned_ids); ++id) {
+      const Vector v = home_of(id);
+      CHECK(index->add(std::vector<std::int64_t>{id}, v.data()).ok());
+      oracles[0].items[id] = v;
+    }
+    std::vector<std::thread> threads;
+    threads.emplace_back([&] { write(0, 51, oracles[0]); });
+    threads.emplace_back([&] { write(10000, 52, oracles[1]); });
+    threads.emplace_back([&] { read(53); });
+    threads.emplace_back([&] { read(54); });
+    threads.emplace_back([&] { maintain(); });
+    if (index->config().codes != hnsw::Codes::none) threads.emplace_back([&] { train(); });
+    std::this_thread::sleep_for(time);
+    stop.store(true);
+    for (std::thread& thread : threads) thread.join();
+
+    CHECK_EQ(missed.load(), std::size_t{0});
+    CHECK_EQ(repeated.load(), std::size_t{0});
+    CHECK_EQ(unsorted.load(), std::size_t{0});
+    CHECK_EQ(undead.load(), std::size_t{0});
+    CHECK_EQ(lost.load(), std::size_t{0});
+    CHECK_EQ(broken.load(), std::size_t{0});
+    CHECK(reads.load() > 0);
+  }
+  void expect_whole(std::vector<Oracle>& oracles) const {
+    Oracle all(Metric::l2, dim);
+    for (const Oracle& oracle : oracles) {
+      for (const auto& [id, v] : oracle.items) all.items[id] = kept(index->config(), v.data());
+    }
+    all.expect_equal(*index);
+    index->compact();
+    index->relocate();
+    all.expect_equal(*index);
+    CHECK_EQ(index->tombstones(), std::size_t{0});
+  }
+
   static constexpr std::size_t pinned_ids = 20;
   std::shared_ptr<Index> index;
   std::atomic<bool> stop{false};
-  std::atomic<std::size_t> missed{0}, repeated{0}, unsorted{0}, undead{0}, lost{0}, broken{0}, reads{0};
+  std::atomic<std::size_t> missed{0}, repeated{0}, unsorted{0}, undead{0}, lost{0}, broken{0}, reads{0},
+      trained{0};
 };
 
 } // namespace
@@ -105,35 +159,26 @@ struct Stress {
 TEST(writers_searches_and_upkeep_at_once) {
   Stress s;
   std::vector<Oracle> oracles(2, Oracle(Metric::l2, dim));
-  for (std::int64_t id = 0; id < static_cast<std::int64_t>(Stress::pinned_ids); ++id) {
-    const Vector v = Stress::home_of(id);
-    CHECK(s.index->add(std::vector<std::int64_t>{id}, v.data()).ok());
-    oracles[0].items[id] = v;
-  }
-  std::vector<std::thread> threads;
-  threads.emplace_back([&] { s.write(0, 51, oracles[0]); });
-  threads.emplace_back([&] { s.write(10000, 52, oracles[1]); });
-  threads.emplace_back([&] { s.read(53); });
-  threads.emplace_back([&] { s.read(54); });
-  threads.emplace_back([&] { s.maintain(); });
-  std::this_thread::sleep_for(std::chrono::seconds(3));
-  s.stop.store(true);
-  for (std::thread& thread : threads) thread.join();
+  s.run(oracles, std::chrono::seconds(3));
+  s.expect_whole(oracles);
+}
 
-  CHECK_EQ(s.missed.load(), std::size_t{0});
-  CHECK_EQ(s.repeated.load(), std::size_t{0});
-  CHECK_EQ(s.unsorted.load(), std::size_t{0});
-  CHECK_EQ(s.undead.load(), std::size_t{0});
-  CHECK_EQ(s.lost.load(), std::size_t{0});
-  CHECK_EQ(s.broken.load(), std::size_t{0});
-  CHECK(s.reads.load() > 0);
-  Oracle all(Metric::l2, dim);
-  for (const Oracle& oracle : oracles) all.items.insert(oracle.items.begin(), oracle.items.end());
-  all.expect_equal(*s.index);
-  s.index->compact();
-  s.index->relocate();
-  all.expect_equal(*s.index);
-  CHECK_EQ(s.index->tombstones(), std::size_t{0});
+TEST(writers_searches_upkeep_and_training_at_once) {
+  for (const Kind kind :
+       {Kind{hnsw::Dtype::float32, hnsw::Codes::int8}, Kind{hnsw::Dtype::bfloat16, hnsw::Codes::int4}}) {
+    Stress s(kind);
+    std::vector<Oracle> oracles(2, Oracle(Metric::l2, dim));
+    // Others that stay, so that there are codes from the start.
+    std::mt19937 random(55);
+    const auto rows = random_rows(random, 400, dim);
+    CHECK(s.index->add(numbered(50000, 400), rows.data(), 1).ok());
+    for (std::size_t i = 0; i < 400; ++i) {
+      oracles[1].items[50000 + static_cast<std::int64_t>(i)] = Vector(&rows[i * dim], &rows[i * dim] + dim);
+    }
+    s.run(oracles, std::chrono::seconds(2));
+    CHECK(s.trained.load() > 0);
+    s.expect_whole(oracles);
+  }
 }
 
 TEST(threads_that_write_the_same_ids_leave_one_version_of_each) {

@@ -14,19 +14,18 @@ struct Line {
       : index(test::make_index(1, Metric::l2, 2)), x(IndexTestPeer::impl(*index)) {
     for (const float position : xs) {
       const Slot slot = x.storage.allocate(0);
-      *x.storage.vector(slot) = position;
+      *test::kept_floats(x.storage, slot) = position;
     }
   }
   std::vector<Slot> choose(Slot node, std::size_t limit, float alpha = 1.0f, Slot protector = no_slot) {
     std::vector<Candidate> candidates;
     for (Slot slot = 0; slot < x.storage.end(); ++slot) {
-      const float d = *x.storage.vector(slot) - *x.storage.vector(node);
+      const float d = *test::kept_floats(x.storage, slot) - *test::kept_floats(x.storage, node);
       if (slot != node) candidates.push_back({d * d, slot});
     }
     std::sort(candidates.begin(), candidates.end(), nearer);
-    std::vector<float> buffer;
     std::vector<Candidate> chosen;
-    select_neighbours(x.space, *x.tree, candidates, {limit, alpha, protector}, buffer, chosen);
+    select_neighbours(x.space, *x.tree, candidates, {limit, alpha, protector}, chosen);
     std::vector<Slot> slots;
     for (const Candidate& c : chosen) slots.push_back(c.slot);
     return slots;
@@ -44,10 +43,18 @@ TEST(a_candidate_behind_a_chosen_one_is_pruned_and_fills_the_list_last) {
   CHECK((line.choose(0, 3) == std::vector<Slot>{1, 3, 2}));
 }
 
+TEST(pruned_candidates_fill_a_list_up_to_half_as_many_again) {
+  // Of each side the nearest is chosen; then the nearest pruned one, however much room is left.
+  Line line({0, 1, 2, 4, -3, -5, -9});
+  CHECK((line.choose(0, 6) == std::vector<Slot>{1, 4, 2}));
+  CHECK((line.choose(0, 2) == std::vector<Slot>{1, 4}));
+}
+
 TEST(alpha_keeps_more) {
   // The squared distance of 3 to 1 is 4, to the node 9: pruned unless alpha * 4 reaches 9.
   Line line({0, 1, 3});
-  CHECK((line.choose(0, 2, 1.0f) == std::vector<Slot>{1, 2})); // as a filler
+  CHECK((line.choose(0, 2, 1.0f) == std::vector<Slot>{1}));
+  CHECK((line.choose(0, 2, 2.5f) == std::vector<Slot>{1, 2}));
   Line fuller({0, 1, 3, -5});
   CHECK((fuller.choose(0, 2, 1.0f) == std::vector<Slot>{1, 3}));
   CHECK((fuller.choose(0, 2, 2.5f) == std::vector<Slot>{1, 2}));

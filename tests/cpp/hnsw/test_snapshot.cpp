@@ -38,9 +38,10 @@ bool refused_as_damaged(const std::string& path) {
   return !loaded.ok() && loaded.error().code == Code::data_loss;
 }
 
-std::shared_ptr<Index> churned(std::size_t n, std::uint32_t dim, std::uint32_t m) {
+std::shared_ptr<Index> churned(std::size_t n, std::uint32_t dim, std::uint32_t m, Metric metric = Metric::l2,
+                               Kind kind = {}) {
   std::mt19937 random(41);
-  const auto index = make_index(dim, Metric::l2, m);
+  const auto index = make_index(dim, metric, m, 0, kind);
   const auto rows = random_rows(random, n, dim);
   CHECK(index->add(numbered(0, n), rows.data(), 1).ok());
   CHECK(index->remove(numbered(0, n / 4)) == n / 4);
@@ -83,6 +84,155 @@ TEST(an_index_comes_back_with_everything) {
   copy.relocate();
   CHECK(copy.check().empty());
   CHECK_EQ(copy.size(), index->size() + 300);
+}
+
+TEST(every_kind_of_index_comes_back_equal_with_the_same_codes) {
+  const Folder folder;
+  std::size_t round = 0;
+  for (const Kind kind : every_kind) {
+    const auto index = churned(800, 20, 4, every_metric[round++ % 3], kind);
+    CHECK(index->save(folder.file("a")).ok());
+    const auto loaded = Index::load(folder.file("a"));
+    CHECK(loaded.ok());
+    if (!loaded.ok()) continue;
+    Index& copy = *loaded.value();
+    CHECK(copy.config().dtype == index->config().dtype);
+    CHECK(copy.config().codes == index->config().codes);
+    CHECK(copy.config().metric == index->config().metric);
+    const hnsw::Stats before = index->stats();
+    const hnsw::Stats after = copy.stats();
+    CHECK_EQ(before.codes_trained_on != 0, kind.codes != hnsw::Codes::none);
+    CHECK_EQ(after.codes_trained_on, before.codes_trained_on);
+    CHECK_EQ(after.codes_step, before.codes_step);
+    CHECK_EQ(after.codes_error, before.codes_error);
+    const Index::Impl& x = hnsw::IndexTestPeer::impl(*index);
+    const Index::Impl& y = hnsw::IndexTestPeer::impl(copy);
+    std::size_t different = 0;
+    CHECK_EQ(x.storage.end(), y.storage.end());
+    for (hnsw::Slot slot = 0; slot < x.storage.end(); ++slot) {
+      if (!x.attached(slot)) continue;
+      const auto same = [&](const std::byte* a, const std::byte* b, std::size_t n) {
+        return std::equal(a, a + n, b);
+      };
+      different +=
+          same(x.storage.original(slot), y.storage.original(slot), x.storage.originals().bytes) ? 0u : 1u;
+      different += same(x.storage.row(slot), y.storage.row(slot), x.storage.rows().bytes) ? 0u : 1u;
+    }
+    CHECK_EQ(different, std::size_t{0});
+    CHECK(copy.ids() == index->ids());
+    CHECK(copy.check().empty());
+    std::mt19937 random(43);
+    for (int q = 0; q < 20; ++q) {
+      const Vector query = random_vector(random, 20);
+      hnsw::SearchStats effort;
+      hnsw::SearchStats again;
+      std::vector<std::int64_t> ids(10), ids_again(10);
+      std::vector<float> distances(10), distances_again(10);
+      index->search(query.data(), 10, 30, nullptr, ids.data(), distances.data(), &effort);
+      copy.search(query.data(), 10, 30, nullptr, ids_again.data(), distances_again.data(), &again);
+      CHECK(ids == ids_again);
+      CHECK(distances == distances_again);
+      CHECK_EQ(effort.distances, again.distances);
+    }
+    CHECK(copy.save(folder.file("b")).ok());
+    CHECK(bytes_of(folder.file("a")) == bytes_of(folder.file("b")));
+    const auto rows = random_rows(random, 300, 20);
+    CHECK(copy.add(numbered(5000, 300), rows.data(), 1).ok());
+    copy.compact();
+    copy.relocate();
+    CHECK(copy.check().empty());
+  }
+}
+
+TEST(a_snapshot_before_training_has_no_codes_and_trains_later) {
+  const Folder folder;
+  std::mt19937 random(44);
+  const auto index = make_index(20, Metric::l2, 4, 0, {hnsw::Dtype::float16, hnsw::Codes::int8});
+  const auto rows = random_rows(random, 300, 20);
+  CHECK(index->add(numbered(0, 200), rows.data(), 1).ok());
+  CHECK(index->save(folder.file("early")).ok());
+  const auto loaded = Index::load(folder.file("early"));
+  CHECK(loaded.ok());
+  CHECK_EQ(loaded.value()->stats().codes_trained_on, std::uint64_t{0});
+  CHECK(loaded.value()->add(numbered(200, 100), &rows[200 * 20], 1).ok());
+  CHECK_EQ(loaded.value()->stats().codes_trained_on, std::uint64_t{300});
+  CHECK(loaded.value()->check().empty());
+}
+
+TEST(the_golden_file_of_version_1_loads) {
+  const auto loaded = Index::load(EMBEDCORE_TEST_DATA "/index-v1.ecx");
+  CHECK(loaded.ok());
+  if (!loaded.ok()) return;
+  Index& index = *loaded.value();
+  const hnsw::Config& config = index.config();
+  CHECK_EQ(config.dim, 6u);
+  CHECK_EQ(config.m, 4u);
+  CHECK_EQ(config.ef_construction, 20u);
+  CHECK_EQ(config.seed, std::uint64_t{9});
+  CHECK(config.metric == Metric::cosine && config.dtype == hnsw::Dtype::float32 &&
+        config.codes == hnsw::Codes::none);
+  CHECK_EQ(index.tag().fingerprint, "golden-space");
+  CHECK_EQ(index.tag().watermark, std::uint64_t{42});
+  CHECK_EQ(index.tombstones(), std::size_t{3});
+  CHECK(index.check().empty());
+  // What wrote it: see golden_index() in tests/python/index/test_snapshot.py.
+  std::vector<std::int64_t> live;
+  std::vector<float> expected;
+  for (std::int64_t i = 10; i < 60; ++i) {
+    if (i == 20 || i == 21) continue;
+    live.push_back(i);
+    for (std::int64_t j = 1; j <= 6; ++j) {
+      const float value = static_cast<float>(i * j % 7) - 2.5f;
+      expected.push_back(i == 30 ? -value : value);
+    }
+  }
+  CHECK(index.ids() == live);
+  std::vector<float> got(expected.size());
+  CHECK(index.get(live, got.data()).ok());
+  CHECK(got == expected);
+  Found found = search(index, expected.data(), live.size(), 100);
+  std::sort(found.ids.begin(), found.ids.end());
+  CHECK(found.ids == live);
+  // Written anew it is of version 2, and the same index.
+  const Folder folder;
+  CHECK(index.save(folder.file("new")).ok());
+  CHECK_EQ(static_cast<int>(bytes_of(folder.file("new"))[8]), static_cast<int>(hnsw::snapshot::version));
+  CHECK(Index::load(folder.file("new")).value()->ids() == live);
+}
+
+TEST(flipped_bits_are_found_in_a_file_with_codes) {
+  const Folder folder;
+  std::mt19937 random(45);
+  for (const Kind kind :
+       {Kind{hnsw::Dtype::float16, hnsw::Codes::int8}, Kind{hnsw::Dtype::int8, hnsw::Codes::int4}}) {
+    const auto index = make_index(3, Metric::l2, 2, 0, kind);
+    const auto rows = random_rows(random, 260, 3);
+    CHECK(index->add(numbered(0, 260), rows.data(), 1).ok());
+    CHECK_EQ(index->remove(numbered(0, 30)), std::size_t{30});
+    index->set_tag({"abc", 5});
+    CHECK_EQ(index->stats().codes_trained_on, std::uint64_t{260});
+    CHECK(index->save(folder.file("good")).ok());
+    const std::string good = bytes_of(folder.file("good"));
+    CHECK(!refused_as_damaged(folder.file("good")));
+    const std::size_t vectors = 260 * hnsw::Originals(index->config()).bytes();
+    const std::size_t mean =
+        hnsw::snapshot::page + vectors + 4 * (vectors / hnsw::snapshot::vector_chunk + 1);
+    std::fstream file(folder.file("good"), std::ios::binary | std::ios::in | std::ios::out);
+    const auto put = [&](std::size_t at, char byte) {
+      file.seekp(static_cast<std::streamoff>(at)).put(byte).flush();
+    };
+    std::size_t missed = 0;
+    for (std::size_t at = 0; at < good.size();) {
+      put(at, static_cast<char>(good[at] ^ (1 << (random() % 8))));
+      missed += refused_as_damaged(folder.file("good")) ? 0u : 1u;
+      put(at, good[at]);
+      // All of the header's fields and of the mean with the checksums before it; samples of the rest.
+      const bool dense = at < 140 || (at >= mean - 4 && at < mean + 12);
+      at += dense ? 1 : std::min<std::size_t>(1 + random() % 40, at < mean - 4 ? mean - 4 - at : good.size());
+    }
+    CHECK_EQ(missed, std::size_t{0});
+    CHECK(Index::load(folder.file("good")).ok());
+  }
 }
 
 TEST(every_flipped_bit_is_found) {

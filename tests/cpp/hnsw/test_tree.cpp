@@ -16,8 +16,9 @@ struct Grove {
 
   Slot grow(std::mt19937& random) {
     const Slot slot = x.storage.allocate(0);
-    x.storage.vector(slot)[0] = static_cast<float>(random() % 1000);
-    x.storage.vector(slot)[1] = static_cast<float>(random() % 1000);
+    for (std::size_t i = 0; i < 2; ++i) {
+      test::kept_floats(x.storage, slot)[i] = static_cast<float>(random() % 1000);
+    }
     if (!members.empty()) {
       const std::size_t count = std::min<std::size_t>(members.size(), 1 + random() % x.config.m);
       std::shuffle(members.begin(), members.end(), random);

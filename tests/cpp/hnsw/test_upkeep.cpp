@@ -1,5 +1,5 @@
 // repair, compact and relocate: contents unchanged, invariants whole, recall kept, memory returned.
-#include "world.h"
+#include "upkeep_world.h"
 
 using namespace embedcore;
 using namespace embedcore::test;
@@ -8,56 +8,9 @@ namespace {
 
 constexpr std::uint32_t dim = 12;
 
-struct World {
-  explicit World(std::uint32_t m = 8, std::uint32_t seed = 21)
-      : random(seed), index(make_index(dim, Metric::l2, m)) {}
-
-  void add(std::int64_t first, std::size_t n) {
-    const auto rows = random_rows(random, n, dim);
-    CHECK(index->add(numbered(first, n), rows.data(), 1).ok());
-    for (std::size_t i = 0; i < n; ++i) {
-      oracle.items[first + static_cast<std::int64_t>(i)] = Vector(&rows[i * dim], &rows[i * dim] + dim);
-    }
-  }
-  void remove_share(double share) {
-    std::vector<std::int64_t> gone;
-    std::bernoulli_distribution goes(share);
-    for (const auto& [id, v] : oracle.items) {
-      if (goes(random)) gone.push_back(id);
-    }
-    CHECK_EQ(index->remove(gone), gone.size());
-    for (const std::int64_t id : gone) oracle.items.erase(id);
-  }
-  [[nodiscard]] double recall_now() {
-    double total = 0;
-    for (int q = 0; q < 40; ++q) {
-      const Vector query = random_vector(random, dim);
-      total += recall(search(*index, query.data(), 10, 50).ids, oracle.nearest(query.data(), 10));
-    }
-    return total / 40;
-  }
-
-  std::mt19937 random;
-  std::shared_ptr<Index> index;
-  Oracle oracle{Metric::l2, dim};
+struct World : UpkeepWorld {
+  explicit World(std::uint32_t m = 8, std::uint32_t seed = 21) : UpkeepWorld(::dim, m, seed) {}
 };
-
-// Links of live nodes that lead to nodes which are not live.
-std::size_t links_to_dead(Index& index) {
-  const Index::Impl& x = hnsw::IndexTestPeer::impl(index);
-  std::size_t count = 0;
-  for (hnsw::Slot slot = 0; slot < x.storage.end(); ++slot) {
-    if (x.storage.state(slot) != hnsw::State::live) continue;
-    for (std::uint32_t level = 0; level <= x.storage.node(slot).level; ++level) {
-      const hnsw::Links links = x.storage.links(slot, level);
-      for (std::size_t i = 0; i < links.count; ++i) {
-        const hnsw::Slot to = links.load(i);
-        count += to != hnsw::no_slot && x.storage.state(to) != hnsw::State::live ? 1u : 0u;
-      }
-    }
-  }
-  return count;
-}
 
 } // namespace
 

@@ -29,6 +29,21 @@ using hnsw::Index;
 using hnsw::Metric;
 using Vector = std::vector<float>;
 
+// A way to keep vectors: a dtype and codes that go with it.
+struct Kind {
+  hnsw::Dtype dtype = hnsw::Dtype::float32;
+  hnsw::Codes codes = hnsw::Codes::none;
+};
+inline constexpr Kind every_kind[] = {
+    {hnsw::Dtype::float32, hnsw::Codes::none},  {hnsw::Dtype::float32, hnsw::Codes::int8},
+    {hnsw::Dtype::float32, hnsw::Codes::int4},  {hnsw::Dtype::float16, hnsw::Codes::none},
+    {hnsw::Dtype::float16, hnsw::Codes::int8},  {hnsw::Dtype::float16, hnsw::Codes::int4},
+    {hnsw::Dtype::bfloat16, hnsw::Codes::none}, {hnsw::Dtype::bfloat16, hnsw::Codes::int8},
+    {hnsw::Dtype::bfloat16, hnsw::Codes::int4}, {hnsw::Dtype::int8, hnsw::Codes::none},
+    {hnsw::Dtype::int8, hnsw::Codes::int4},
+};
+inline constexpr Metric every_metric[] = {Metric::cosine, Metric::inner_product, Metric::l2};
+
 inline Vector random_vector(std::mt19937& random, std::size_t dim) {
   std::normal_distribution<float> normal;
   Vector v(dim);
@@ -65,14 +80,31 @@ inline double true_distance(Metric metric, const float* a, const float* b, std::
 }
 
 inline std::shared_ptr<Index> make_index(std::uint32_t dim, Metric metric = Metric::cosine,
-                                         std::uint32_t m = 8, std::uint64_t seed = 0) {
+                                         std::uint32_t m = 8, std::uint64_t seed = 0, Kind kind = {}) {
   hnsw::Config config;
+  config.dtype = kind.dtype;
+  config.codes = kind.codes;
   config.dim = dim;
   config.metric = metric;
   config.m = m;
   config.ef_construction = 60;
   config.seed = seed;
   return Index::create(config).value();
+}
+
+// The values of an original of float32.
+inline float* kept_floats(const hnsw::Storage& storage, hnsw::Slot slot) {
+  return reinterpret_cast<float*>(storage.original(slot));
+}
+
+// What the index keeps of a vector.
+inline Vector kept(const hnsw::Config& config, const float* vector) {
+  const hnsw::Originals originals(config);
+  std::vector<std::byte> row(originals.bytes());
+  originals.store(vector, row.data());
+  Vector back(config.dim);
+  originals.load(row.data(), back.data());
+  return back;
 }
 
 struct Found {

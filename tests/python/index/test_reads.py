@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import time
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -35,6 +38,51 @@ def test_shapes_of_results(index: embedcore.Index, vectors: NDArray[np.float32])
     np.testing.assert_array_equal(single.ids, batch.ids[0])
     empty = index.search(np.empty((0, 8), np.float32), k=3)
     assert empty.ids.shape == (0, 3)
+
+
+def test_a_result_is_a_value(index: embedcore.Index, vectors: NDArray[np.float32]) -> None:
+    found = index.search(vectors[0], k=2, stats=True)
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.ids, found.ids)
+    np.testing.assert_array_equal(again.distances, found.distances)
+    assert again.stats.keys() == found.stats.keys()
+    assert repr(found).startswith("SearchResult(ids=array([")
+    with pytest.raises(AttributeError):
+        found.other = 1  # type: ignore[attr-defined]
+
+
+def test_stats_say_what_a_search_took(index: embedcore.Index, vectors: NDArray[np.float32]) -> None:
+    for queries in (vectors[0], vectors[:1], vectors):
+        began = time.perf_counter_ns()
+        found = index.search(queries, k=5, stats=True)
+        took = time.perf_counter_ns() - began
+        assert found.stats is not None
+        assert list(found.stats) == ["hops", "distances", "nanoseconds"]
+        for values in found.stats.values():
+            assert values.shape == (1 if queries.ndim == 1 else len(queries),)
+            assert values.dtype == np.uint64
+            assert (values > 0).all()
+        assert (found.stats["hops"] < found.stats["distances"]).all()
+        assert (found.stats["nanoseconds"] < took).all()
+        plain = index.search(queries, k=5)
+        np.testing.assert_array_equal(found.ids, plain.ids)
+        np.testing.assert_array_equal(found.distances, plain.distances)
+    nothing = index.search(vectors[:2], stats=True, filter=[])
+    assert nothing.stats is not None
+    assert nothing.stats["distances"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2, 7])
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 63, 64, 65, 300])
+def test_a_batch_finds_what_its_queries_find(
+    index: embedcore.Index, vectors: NDArray[np.float32], n: int, threads: int
+) -> None:
+    batch = index.search(vectors[:n], k=6, threads=threads)
+    for row in range(n):
+        one = index.search(vectors[row], k=6)
+        np.testing.assert_array_equal(batch.ids[row], one.ids)
+        np.testing.assert_array_equal(batch.distances[row], one.distances)
+    assert (batch.ids[:, 0] == np.arange(n) * 10).all()
 
 
 def test_fewer_than_k_is_padded(vectors: NDArray[np.float32]) -> None:
@@ -132,34 +180,6 @@ def test_range_search(index: embedcore.Index, vectors: NDArray[np.float32]) -> N
     ]
 
 
-def test_inputs_of_other_types_and_layouts(vectors: NDArray[np.float32]) -> None:
-    expected = embedcore.Index(8)
-    expected.add(np.arange(300), vectors, threads=1)
-    truth = expected.search(vectors[:9], k=5)
-    for other in (
-        vectors.astype(np.float64),
-        np.asfortranarray(vectors),
-        vectors.tolist(),
-        vectors[::-1][::-1],
-    ):
-        index = embedcore.Index(8)
-        index.add(range(300), other, threads=1)
-        found = index.search(np.asarray(other)[:9], k=5)
-        np.testing.assert_array_equal(found.ids, truth.ids)
-        np.testing.assert_array_equal(found.distances, truth.distances)
-    half = vectors.astype(np.float16)
-    index = embedcore.Index(8)
-    index.add(np.arange(300, dtype=np.uint16), half)
-    np.testing.assert_array_equal(index.get(np.arange(300)), half.astype(np.float32))
-    integers = embedcore.Index(8, "l2")
-    integers.add([1], np.arange(8, dtype=np.int32))
-    np.testing.assert_array_equal(integers.get(1), np.arange(8, dtype=np.float32)[None])
-    read_only = vectors.copy()
-    read_only.flags.writeable = False
-    index.add(np.arange(300), read_only)
-    assert len(index) == 300
-
-
 def test_a_filter_may_be_an_array_a_set_or_a_callable(
     index: embedcore.Index, vectors: NDArray[np.float32]
 ) -> None:
@@ -177,17 +197,6 @@ def test_a_filter_may_be_an_array_a_set_or_a_callable(
     assert (nothing.ids == -1).all()
     unknown = index.search(vectors[:6], k=8, filter=[1, 2, 3])
     assert (unknown.ids == -1).all()
-
-
-def test_an_error_in_a_filter_reaches_the_caller(
-    index: embedcore.Index, vectors: NDArray[np.float32]
-) -> None:
-    def broken(item: int) -> bool:
-        raise RuntimeError(f"no answer for {item % 10}")
-
-    with pytest.raises(RuntimeError, match="no answer for 0"):
-        index.search(vectors, k=3, filter=broken)
-    assert index.search(vectors[0], k=1).ids[0] == 0
 
 
 def test_a_filter_may_use_the_index(index: embedcore.Index, vectors: NDArray[np.float32]) -> None:

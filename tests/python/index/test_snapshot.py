@@ -35,6 +35,7 @@ def golden_vectors() -> np.ndarray:
 def test_the_golden_file_loads(mmap: bool) -> None:
     index = embedcore.Index.load(GOLDEN, mmap=mmap)
     assert (index.dim, index.metric, index.m, index.ef_construction, index.seed) == (6, "cosine", 4, 20, 9)
+    assert (index.dtype, index.codes) == ("float32", "none")
     assert (index.fingerprint, index.watermark) == ("golden-space", 42)
     live = [i for i in range(10, 60) if i not in (20, 21)]
     assert index.ids().tolist() == live
@@ -100,11 +101,11 @@ def test_a_file_of_a_newer_version_is_told_from_damage(tmp_path: Path) -> None:
     from embedcore._native import crc32c
 
     newer = bytearray(GOLDEN.read_bytes())
-    newer[8] = 2
+    newer[8] = 3
     newer[4092:4096] = crc32c(bytes(newer[:4092])).to_bytes(4, "little")
     path = tmp_path / "newer.ecx"
     path.write_bytes(newer)
-    with pytest.raises(FailedPrecondition, match="format version 2"):
+    with pytest.raises(FailedPrecondition, match="format version 3"):
         embedcore.Index.load(path)
 
 

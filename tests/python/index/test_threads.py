@@ -144,6 +144,39 @@ def test_ctrl_c_is_answered() -> None:
     assert output.splitlines()[-1] == "stopped True []"
 
 
+SEARCHING = """
+import numpy as np, embedcore
+vectors = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float32)
+index = embedcore.Index(64, ef_construction=20)
+index.add(np.arange(3000), vectors)
+queries = np.tile(vectors, (40, 1))  # minutes of them
+for more in ({}, {"filter": lambda item: True}, {"stats": True}):
+    try:
+        print("running", flush=True)
+        index.search(queries, k=10, ef_search=3000, **more)
+        print("finished", flush=True)
+    except KeyboardInterrupt:
+        print("stopped", index.check(), index.search(vectors[5], k=1).ids, flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_batch_of_searches() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", SEARCHING],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert child.stdout is not None
+    for _ in range(3):
+        assert child.stdout.readline() == "running\n"
+        time.sleep(0.2)  # into the search; any moment would do
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "stopped [] [5]\n"
+    child.communicate(timeout=60)
+    assert child.returncode == 0
+
+
 ISA = """
 import numpy as np, embedcore
 print(embedcore.build_info()["isa"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +16,18 @@ from .conftest import clustered
 
 
 def _resident() -> int:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps for later is nobody's
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def test_memory_bytes_is_what_the_process_grew_by() -> None:
+@pytest.mark.parametrize("codes", ["none", "int8"])
+def test_memory_bytes_is_what_the_process_grew_by(codes: Any) -> None:
     vectors = np.random.default_rng(13).normal(size=(8000, 256)).astype(np.float32)
     ids = np.arange(8000)
-    gc.collect()
     before = _resident()
-    index = embedcore.Index(256, "l2", ef_construction=8)
+    index = embedcore.Index(256, "l2", codes=codes, ef_construction=8)
     index.add(ids, vectors, threads=1)
     grown = _resident() - before
     assert index.memory_bytes == pytest.approx(grown, rel=0.15)
@@ -100,4 +104,43 @@ def test_properties_say_how_it_was_made() -> None:
     assert (index.dim, index.metric, index.dtype, index.codes) == (8, "ip", "float32", "none")
     assert (index.m, index.ef_construction, index.seed) == (5, 33, 2**64 - 1)
     assert (index.fingerprint, index.watermark) == ("", 0)
-    assert repr(index) == "<embedcore.Index dim=8 metric=ip m=5 items=0>"
+    assert repr(index) == "<embedcore.Index dim=8 metric=ip dtype=float32 codes=none m=5 items=0>"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("codes", ["auto", "none", "int8", "int4"])
+@pytest.mark.parametrize("dim", [8, 100, 768])
+def test_codes_are_settled_when_the_index_is_made(dim: int, dtype: Any, codes: Any) -> None:
+    index = embedcore.Index(dim, "l2", dtype, codes)
+    assert index.dtype == dtype
+    if dtype == "int8" and codes != "int4":
+        assert index.codes == "none"  # bytes already are what int8 codes would be
+    elif codes == "auto":
+        assert index.codes in (("none",) if dim == 8 else ("int8", "int4"))
+    else:
+        assert index.codes == codes
+    stats = index.stats()
+    assert stats["codes"] == {"kind": index.codes, "trained_on": 0, "step": 0.0, "error": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "codes", "bytes_a_dimension"),
+    [
+        ("float32", "none", 4),
+        ("float32", "int4", 4.5),
+        ("float16", "int8", 3),
+        ("bfloat16", "none", 2),
+        ("int8", "none", 1),
+        ("int8", "int4", 1.5),
+    ],
+)
+def test_memory_follows_from_dtype_and_codes(dtype: Any, codes: Any, bytes_a_dimension: float) -> None:
+    n, dim = 6000, 512
+    vectors = np.random.default_rng(19).normal(size=(n, dim)).astype(np.float32)
+    index = embedcore.Index(dim, "l2", dtype, codes, m=8, ef_construction=8)
+    index.add(np.arange(n), vectors)
+    per_item = dim * bytes_a_dimension + 16 * 4 + 32 + 64  # links, node, and up to a line of padding
+    assert n * dim * bytes_a_dimension < index.memory_bytes < 1.2 * n * per_item + 1_000_000
+    memory = index.stats()["memory"]
+    assert sum(memory.values()) == pytest.approx(index.memory_bytes, rel=0.01)
+    assert (memory["originals"] == 0) == (codes == "none")

@@ -125,7 +125,7 @@ def test_weight_zero_and_one_are_the_index_bit_by_bit(world: World) -> None:
     for weight, number in ((0.0, OLD), (1.0, NEW)):
         ids = np.empty((25, 15), np.int64)
         found = np.empty((25, 15), np.float32)
-        world.indexes[number].search(world.queries[number], 15, 500, None, 1, ids, found, None, None)
+        world.indexes[number].search(world.queries[number], 15, 500, None, 1, ids, found, None)
         for row, query in enumerate(world.queries[number]):
             answer = router.search(0, {number: query}, 15, weight=weight)
             np.testing.assert_array_equal(answer.ids, ids[row])

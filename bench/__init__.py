@@ -1,0 +1,1 @@
+"""Measurements side by side with peers. Run from the root of the checkout: ``python -m bench --help``."""

@@ -1,0 +1,147 @@
+"""The command line: ``python -m bench ann | compare | scale``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from bench import ann, compare, datasets, engines, scale
+from bench.checkouts import CheckoutError
+
+app = typer.Typer(
+    help="embedcore measured side by side with its peers, in one run on one machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("ann")
+def ann_command(
+    data: Annotated[str, typer.Option(help="wordnet, clustered, random, or hdf5:PATH (ann-benchmarks).")],
+    peers: Annotated[
+        str | None,
+        typer.Option(help=f"Engines, comma-separated; all by default: {', '.join(engines.DEFAULT)}."),
+    ] = None,
+    k: Annotated[str, typer.Option(help="Neighbours asked for, comma-separated.")] = "10",
+    levels: Annotated[str, typer.Option(help="Levels of recall, comma-separated.")] = "0.90,0.95,0.99",
+    n: Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")] = None,
+    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="cosine, l2 or ip, where not as the data has it.")
+    ] = None,
+    queries: Annotated[int | None, typer.Option(min=2, help="Queries, both halves together.")] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=datasets.VECTORS_VARIABLE,
+            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
+        ),
+    ] = None,
+    encode: Annotated[
+        bool, typer.Option(help="Compute the WordNet vectors (needs embedcore[demo]).")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed passes of every engine and level.")] = 5,
+    pass_seconds: Annotated[float, typer.Option(min=0.01, help="CPU seconds of a timed pass.")] = 0.5,
+    m: Annotated[int, typer.Option(min=2, help="Links per node of every engine.")] = 16,
+    ef_construction: Annotated[int, typer.Option(min=1, help="Of every engine.")] = 200,
+    most_ef: Annotated[int, typer.Option(min=1, help="Where the search for an ef gives up.")] = 2048,
+    curve: Annotated[bool, typer.Option(help="Also a grid of ef, for the plot.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/DATA-DATE.")] = None,
+) -> None:
+    """Recall against rate, build cost and memory of every installed engine."""
+    console = _console()
+    try:
+        ann.run(
+            datasets.Wanted(data, n, dim, _metric(metric), queries, vectors, encode),
+            ann.plan_of(
+                _words(peers),
+                [int(word) for word in k.split(",")],
+                [float(word) for word in levels.split(",")],
+                rounds=rounds,
+                pass_s=pass_seconds,
+                m=m,
+                ef_construction=ef_construction,
+                most_ef=most_ef,
+                curve=curve,
+            ),
+            console,
+            out,
+        )
+    except (datasets.DataError, ValueError) as error:
+        _fail(console, error, 2)
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[str, typer.Argument(metavar="A", help="A commit, branch or tag: the one before.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The one after.")],
+    command: Annotated[
+        str | None,
+        typer.Option(help="Timed in place of bench/workload.py; {python} is the side's interpreter."),
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Runs of each side, alternating A B B A.")] = 12,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+) -> None:
+    """Builds two commits and says which is faster, with a confidence interval."""
+    console = _console()
+    try:
+        compare.run(first, second, command, pairs, console, out)
+    except CheckoutError as error:
+        _fail(console, error, 1)
+
+
+@app.command("scale")
+def scale_command(
+    sizes: Annotated[str, typer.Option(help="Items, comma-separated.")] = "10000,31623,100000,316228,1000000",
+    peers: Annotated[str, typer.Option(help="Engines, comma-separated.")] = "embedcore,hnswlib",
+    data: Annotated[str, typer.Option(help="clustered or random.")] = "clustered",
+    dim: Annotated[int, typer.Option(min=2, help="Dimensions.")] = 128,
+    metric: Annotated[str, typer.Option(help="cosine, l2 or ip.")] = "l2",
+    level: Annotated[float, typer.Option(min=0.01, max=1.0, help="Of recall@10.")] = 0.95,
+    queries: Annotated[int, typer.Option(min=2, help="Queries, both halves together.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed passes of every engine and size.")] = 5,
+    pass_seconds: Annotated[float, typer.Option(min=0.01, help="CPU seconds of a timed pass.")] = 0.5,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/scale-DATE.")] = None,
+) -> None:
+    """The rate at one level of recall from ten thousand to a million items, and its slope."""
+    console = _console()
+    try:
+        if data not in ("clustered", "random"):
+            raise ValueError(f"scale makes its data: clustered or random, not {data}")
+        wanted = datasets.Wanted(data, None, dim, _metric(metric), queries)
+        plan = ann.plan_of(
+            _words(peers), [10], [level], rounds=rounds, pass_s=pass_seconds, curve=False, yardstick=False
+        )
+        scale.run([int(word) for word in sizes.split(",")], plan, wanted, console, out)
+    except (datasets.DataError, ValueError) as error:
+        _fail(console, error, 2)
+
+
+def _fail(console: Console, error: Exception, code: int) -> NoReturn:
+    console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
+    sys.exit(code)
+
+
+def _console() -> Console:
+    """Wide enough for the tables where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _metric(name: str | None) -> str | None:
+    if name not in (None, "cosine", "l2", "ip"):
+        raise typer.BadParameter("use cosine, l2 or ip", param_hint="--metric")
+    return name
+
+
+if __name__ == "__main__":
+    app()

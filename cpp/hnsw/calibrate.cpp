@@ -1,0 +1,60 @@
+// Calibrating the early stop of searches.
+//
+// Around a vector the distance of the j-th nearest grows like a power of j, whose exponent is one over the
+// local intrinsic dimension (Amsaleg et al., KDD 2015). A walk of breadth ef has seen enough when what it
+// would expand next is farther than the k-th nearest times (ef / k) to that power: for a query in a dense
+// place that comes early, for one between clusters late or never. ef stays the cap. The idea of stopping by
+// distance is that of Al-Jazzazi et al., Distance Adaptive Beam Search, 2025 (arXiv:2505.15636).
+//
+// The exponent is taken from stored vectors, and two thirds of it are used: queries come from sparser places.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "hnsw/impl.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr std::size_t fewest = 1024;
+constexpr std::size_t growth = 4; // measured again at so many times the items
+constexpr std::size_t sampled = 64;
+constexpr std::size_t near = 10;
+constexpr std::size_t far = 100;
+constexpr float share = 2.0f / 3.0f;
+
+} // namespace
+
+void Index::Impl::calibrate_if_due() {
+  if (config.metric == Metric::inner_product) return; // distances below zero have no such law
+  const std::size_t there = live.load(std::memory_order_relaxed);
+  std::size_t last = calibrated_on.load(std::memory_order_relaxed);
+  if (there < fewest || there < growth * last) return;
+  if (!calibrated_on.compare_exchange_strong(last, there, std::memory_order_acq_rel))
+    return; // another thread
+
+  const Pin pin(*this);
+  std::vector<float> exponents;
+  std::vector<float> vector(config.dim);
+  std::vector<std::int64_t> ids(far + 1);
+  std::vector<float> distances(far + 1);
+  const Slot end = storage.end();
+  for (std::size_t i = 0; i < sampled; ++i) {
+    const Slot slot = static_cast<Slot>(i * end / sampled);
+    if (storage.state(slot) != State::live) continue;
+    storage.load_original(slot, vector.data());
+    // The nearest is the vector itself.
+    const std::size_t n =
+        search(vector.data(), far + 1, 2 * far, nullptr, ids.data(), distances.data(), nullptr);
+    if (n != far + 1 || !(distances[near] > 1e-6f)) continue;
+    exponents.push_back(std::log(distances[far] / distances[near]) /
+                        std::log(static_cast<float>(far) / static_cast<float>(near)));
+  }
+  if (exponents.size() < sampled / 4) return;
+  const auto middle = exponents.begin() + static_cast<std::ptrdiff_t>(exponents.size() / 2);
+  std::nth_element(exponents.begin(), middle, exponents.end());
+  stop_exponent.store(share * *middle, std::memory_order_relaxed);
+}
+
+} // namespace embedcore::hnsw

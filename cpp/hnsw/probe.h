@@ -1,0 +1,94 @@
+// Distances from one vector to stored ones, in the metric of the index: 1 - cos, 1 - dot, or squared L2.
+//
+//   exact      a float query against the originals: what searches return
+//   walking    a float query against what walks read: codes, or the originals where there are none (yet)
+//   between    a stored vector against stored ones, in the same currency as walking among stored ones
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "hnsw/codec.h"
+#include "hnsw/index.h"
+#include "hnsw/kernels.h"
+#include "hnsw/originals.h"
+#include "hnsw/storage.h"
+
+namespace embedcore::hnsw {
+
+// What a distance needs to know of its index.
+struct Space {
+  const Storage* storage = nullptr;
+  std::size_t dim = 0;
+  Metric metric = Metric::cosine;
+  // Walks rank by the integers of the originals themselves (dtype int8 without other codes).
+  bool lean = false;
+  Form original_form = Form::f32;
+  const Kernels* kernels = nullptr;
+  // Null while walks read the originals. Readers load it once per search (acquire) under an epoch guard;
+  // training, which excludes writers, publishes it (release) when all codes are made.
+  std::atomic<const Codec*> codec{nullptr};
+};
+
+// What a probe keeps its query in; must outlive it.
+struct ProbeBuffer {
+  std::vector<float> floats;
+  std::vector<std::int8_t> bytes;
+
+  [[nodiscard]] std::size_t memory() const { return floats.capacity() * sizeof(float) + bytes.capacity(); }
+};
+
+class Probe {
+ public:
+  Probe() = default;
+  // vector: of unit length under cosine; must outlive the probe.
+  static Probe exact(const Space& space, const float* vector);
+  static Probe walking(const Space& space, const Codec* codec, const float* vector, ProbeBuffer& buffer);
+  // For writers, while training is excluded.
+  static Probe between(const Space& space, Slot slot, ProbeBuffer& buffer);
+
+  void to(const Slot* slots, std::size_t n, float* distances) const {
+    kernel_(measure_, slots, n, distances);
+  }
+  [[nodiscard]] float to(Slot slot) const {
+    float distance = 0;
+    kernel_(measure_, &slot, 1, &distance);
+    return distance;
+  }
+  // By how much the exact distance lies below the measured one at most, but for one case in some dozens.
+  [[nodiscard]] float doubt(float distance) const {
+    return doubt_ + doubt_by_root_ * std::sqrt(std::max(distance, 0.0f));
+  }
+  [[nodiscard]] const Measure& measure() const { return measure_; }
+  [[nodiscard]] WalkKernel walk() const { return walk_; }
+  // Lines of a row that pay to be asked for ahead: all of a code; of floats the processor's own prefetcher
+  // fetches the rest once it has seen two.
+  [[nodiscard]] std::size_t row_lines() const { return row_lines_; }
+  void prefetch(Slot slot) const {
+    const std::byte* row = measure_.rows + slot * measure_.stride;
+    for (std::size_t line = 0; line < row_lines_; ++line) __builtin_prefetch(row + 64 * line, 0, 3);
+  }
+
+ private:
+  void use(const Space& space, Form form, Sum sum);
+  void over(const Storage::Rows& rows);
+  void scales_behind_rows(const Space& space, const Storage::Rows& rows, bool terms);
+
+  void doubt_codes(const Space& space, const Codec& codec, const float* vector);
+
+  Measure measure_{};
+  float doubt_ = 0;
+  float doubt_by_root_ = 0;
+  MeasureKernel kernel_ = nullptr;
+  WalkKernel walk_ = nullptr;
+  std::size_t row_lines_ = 0;
+};
+
+// The vector as probes take it: itself, or of unit length under cosine, in the buffer.
+const float* unit_length(const Space& space, const float* vector, std::vector<float>& buffer);
+
+} // namespace embedcore::hnsw

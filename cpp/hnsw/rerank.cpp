@@ -1,0 +1,135 @@
+// From what a walk met to what a search returns: ranked by the originals, visible now, every id once.
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "hnsw/impl.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr std::size_t rerank_step = 8; // candidates whose originals are read at a time
+
+} // namespace
+
+// The nearest k of a walk's candidates that are alive, and some more, into scratch.best, sorted. Tombstones
+// made since the search began go to scratch.died.
+void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since,
+                         std::size_t k, Scratch& scratch) const {
+  const Walk& walk = scratch.walk;
+  auto& best = scratch.best;
+  auto& fresh = scratch.fresh;
+  best.clear();
+  const bool all_live = tombstones.load(std::memory_order_acquire) == 0;
+  const auto ask = [&](std::size_t from, std::size_t to) {
+    for (std::size_t i = from; i < std::min(to, walk.size); ++i) {
+      __builtin_prefetch(&storage.node(walk.slots[i]), 0, 3);
+      if (coded) exact.prefetch(walk.slots[i]);
+    }
+  };
+  const auto alive = [&](Slot slot) {
+    if (all_live) return true;
+    const State state = storage.state(slot);
+    if (state == State::live || state == State::pending) return true;
+    if (storage.died(slot) > since) scratch.died.push_back(slot);
+    return false;
+  };
+  if (!coded) {
+    ask(0, k);
+    for (std::size_t i = 0; i < walk.size && best.size() < k; ++i) {
+      if (alive(walk.slots[i])) best.push_back({walk.distances[i], walk.slots[i]});
+    }
+    return;
+  }
+  ask(0, k + rerank_step);
+  float bound = std::numeric_limits<float>::infinity(); // the k-th nearest by the originals
+  std::array<float, rerank_step> distances{};
+  std::size_t at = 0;
+  while (at < walk.size) {
+    const float measured = walk.distances[at];
+    if (best.size() >= k && measured - walking.doubt(measured) > bound) break;
+    ask(at + rerank_step, at + 2 * rerank_step);
+    fresh.clear();
+    for (; at < walk.size && fresh.size() < rerank_step; ++at) {
+      if (alive(walk.slots[at])) fresh.push_back(walk.slots[at]);
+    }
+    exact.to(fresh.data(), fresh.size(), distances.data());
+    scratch.computed += fresh.size();
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
+      if (best.size() < k || distances[i] <= bound) best.push_back({distances[i], fresh[i]});
+    }
+    if (best.size() < k) continue;
+    const auto kth = best.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(best.begin(), kth, best.end(), nearer);
+    bound = kth->distance;
+  }
+  std::sort(best.begin(), best.end(), nearer);
+}
+
+void Index::Impl::resolve(const Probe& exact, std::uint64_t ended_at_start, std::size_t limit,
+                          const IdFilter* filter, std::span<const Candidate> candidates,
+                          Scratch& scratch) const {
+  auto& found = scratch.found;
+  found.clear();
+  bool plain = scratch.died.empty();
+  for (const Candidate& c : candidates) {
+    if (!plain || found.size() == limit) break;
+    const State state = storage.state(c.slot);
+    if (state == State::live) found.push_back(c);
+    if (state != State::live) plain = false; // its item may be visible elsewhere
+  }
+  if (plain && begun.load(std::memory_order_acquire) == ended_at_start) return;
+
+  // Changes went on meanwhile. The table says where each item is now; an item that moved during this
+  // search is found through its old slot as well as through its new one, and returned once.
+  found.clear();
+  for (const Candidate& c : candidates) {
+    const Slot now = table->find(storage.node(c.slot).id);
+    if (now != no_slot) found.push_back({now == c.slot ? c.distance : exact.to(now), now});
+  }
+  for (const Slot slot : scratch.died) {
+    const std::int64_t id = storage.node(slot).id;
+    if (filter != nullptr && !filter->allows(id)) continue;
+    if (const Slot now = table->find(id); now != no_slot) found.push_back({exact.to(now), now});
+  }
+  std::sort(found.begin(), found.end(), [this](const Candidate& a, const Candidate& b) {
+    const std::int64_t x = storage.node(a.slot).id;
+    const std::int64_t y = storage.node(b.slot).id;
+    return x < y || (x == y && a.slot < b.slot);
+  });
+  const auto same = [this](const Candidate& a, const Candidate& b) {
+    return storage.node(a.slot).id == storage.node(b.slot).id;
+  };
+  found.erase(std::unique(found.begin(), found.end(), same), found.end());
+  std::sort(found.begin(), found.end(), nearer);
+  if (found.size() > limit) found.resize(limit);
+}
+
+void Index::Impl::score_list(const Probe& exact, std::span<const std::int64_t> listed, std::size_t limit,
+                             Scratch& scratch) const {
+  auto& found = scratch.found;
+  auto& fresh = scratch.fresh;
+  found.clear();
+  fresh.clear();
+  const auto flush = [&] {
+    if (scratch.distances.size() < fresh.size()) scratch.distances.resize(fresh.size());
+    exact.to(fresh.data(), fresh.size(), scratch.distances.data());
+    for (std::size_t i = 0; i < fresh.size(); ++i) found.push_back({scratch.distances[i], fresh[i]});
+    fresh.clear();
+  };
+  for (const std::int64_t id : listed) {
+    const Slot slot = table->find(id);
+    if (slot == no_slot) continue;
+    exact.prefetch(slot);
+    fresh.push_back(slot);
+    if (fresh.size() == 64) flush();
+  }
+  flush();
+  scratch.computed += found.size();
+  const std::size_t kept = std::min(limit, found.size());
+  std::partial_sort(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(kept), found.end(), nearer);
+  found.resize(kept);
+}
+
+} // namespace embedcore::hnsw

@@ -1,0 +1,92 @@
+// One query on its way through the index: begun, walked by a kernel, finished. For search.cpp,
+// search_many.cpp.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "hnsw/impl.h"
+
+namespace embedcore::hnsw {
+
+using Clock = std::chrono::steady_clock;
+
+inline std::uint64_t since_ns(Clock::time_point started) {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count());
+}
+
+// Walks expand several nodes a step, for which they compute a few distances too many; the narrower the
+// search, the larger the share of those.
+inline std::size_t beam_for(std::size_t ef) { return ef < 24 ? 1 : ef < 64 ? 2 : 3; }
+
+// The early stop looks at the distance of the k-th nearest, which of very few says little.
+constexpr std::size_t fewest_ranked = 10;
+
+struct Index::Impl::Search {
+  Search(const Impl& index, const float* vector, const Codec* coding)
+      : impl(index),
+        since(index.ended.load(std::memory_order_acquire)),
+        from(index.entry()),
+        lease(index.scratches),
+        codec(coding),
+        unit(unit_length(index.space, vector, lease->query)),
+        exact(Probe::exact(index.space, unit)) {}
+  // Whether walks measure something else than what is returned.
+  [[nodiscard]] bool coded() const { return codec != nullptr || impl.space.lean; }
+  const Probe& walking() {
+    if (!ready) probe = coded() ? Probe::walking(impl.space, codec, unit, lease->walking) : exact;
+    ready = true;
+    return probe;
+  }
+  // Everything up to the kernel's loop. Pre-condition: the index was not empty.
+  void begin(std::size_t k, std::size_t ef) {
+    const std::size_t end = impl.storage.end();
+    // Tombstones take places in the queue, so it is made as much longer.
+    const double live = static_cast<double>(std::max<std::size_t>(1, impl.live.load()));
+    const double all = live + static_cast<double>(impl.tombstones.load());
+    const auto grown = [&](std::size_t n) {
+      return std::min(end, static_cast<std::size_t>(std::ceil(static_cast<double>(n) * all / live)));
+    };
+    ef = std::max(ef, impl.least_breadth(k, codec));
+    Breadth breadth{grown(ef)};
+    breadth.beam = beam_for(ef);
+    const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
+    const std::size_t rank = std::max(k, fewest_ranked);
+    if (exponent > 0 && ef > rank) {
+      breadth.rank = grown(rank);
+      breadth.stretch = std::pow(static_cast<float>(ef) / static_cast<float>(rank), exponent);
+      breadth.slack = walking().doubt(0);
+    }
+    const Candidate start = impl.approach(walking(), from, 0, *lease);
+    begin_walk(impl.storage, walking(), breadth, *lease);
+    start_at(start, *lease);
+  }
+  void finish(std::size_t k) {
+    end_walk(*lease);
+    impl.rerank(walking(), exact, coded(), since, k, *lease);
+    impl.resolve(exact, since, k, nullptr, lease->best, *lease);
+  }
+  std::size_t write(std::int64_t* ids, float* distances, SearchStats* stats) const {
+    if (stats != nullptr) *stats = {lease->hops, lease->computed, 0};
+    const auto& found = lease->found;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      ids[i] = impl.storage.node(found[i].slot).id;
+      distances[i] = found[i].distance;
+    }
+    return found.size();
+  }
+
+  const Impl& impl;
+  const std::uint64_t since; // before anything of the graph
+  const Entry from;
+  const ScratchPool::Lease lease;
+  const Codec* const codec; // loaded under the caller's pin
+  const float* const unit;
+  const Probe exact;
+  Probe probe;
+  bool ready = false;
+};
+
+} // namespace embedcore::hnsw

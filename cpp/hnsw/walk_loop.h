@@ -1,0 +1,275 @@
+// The loops around the distance kernels, written once and compiled for each instruction set: each
+// kernels_*.cpp defines its row sums, includes this file and fills its table with make_kernels().
+//
+// Everything is in an unnamed namespace and calls nothing that the compiler could share with another
+// object, so that no function compiled for wide instructions can replace a baseline one at link time.
+//
+// A Row gives: using Query; static float sum(const Query*, const std::byte* row, std::size_t n). That of u4
+// also part(), over the highest bits, and rest(), over the others: sum is part + rest.
+#pragma once
+
+#include "hnsw/kernel_set.h"
+#include "hnsw/tile_loop.h"
+
+namespace embedcore::hnsw {
+
+namespace {
+
+constexpr std::uint32_t expanded = std::uint32_t{1} << 31;
+
+inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
+
+// Links are single atomic words that writers may change at any time; this is the one place where a walk
+// reads them. Acquire: whatever a link leads to was complete before the link was stored.
+inline std::uint32_t load_link(const std::uint32_t* link) { return __atomic_load_n(link, __ATOMIC_ACQUIRE); }
+
+inline float float_at(const std::byte* at) {
+  float value;
+  __builtin_memcpy(&value, at, sizeof(value));
+  return value;
+}
+
+template <class Row>
+inline float row_sum(const Measure& m, std::uint32_t slot) {
+  return Row::sum(static_cast<const typename Row::Query*>(m.query), m.rows + slot * m.stride, m.n);
+}
+
+template <class Row>
+void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
+  for (std::size_t i = 0; i < count; ++i) distances[i] = row_sum<Row>(m, slots[i]);
+  if (m.factors != nullptr) {
+    for (std::size_t i = 0; i < count; ++i) distances[i] *= float_at(m.factors + slots[i] * m.factor_stride);
+  }
+  for (std::size_t i = 0; i < count; ++i) distances[i] = m.offset + m.scale * distances[i];
+  if (m.terms != nullptr) {
+    for (std::size_t i = 0; i < count; ++i) distances[i] += float_at(m.terms + slots[i] * m.factor_stride);
+  }
+}
+
+// How many of n ascending values are not above x.
+inline std::size_t rank_of(const float* values, std::size_t n, float x) {
+  std::size_t low = 0;
+  while (n > 64) {
+    const std::size_t half = n / 2;
+    low += values[low + half] <= x ? half : 0;
+    n -= half;
+  }
+  std::uint32_t below = 0;
+  for (std::size_t i = 0; i < n; ++i) below += values[low + i] <= x ? 1u : 0u;
+  return low + below;
+}
+
+inline void push(Walk& w, float distance, std::uint32_t slot) {
+  const std::size_t at = rank_of(w.distances, w.size, distance);
+  // The arrays have room for one more than capacity, so that the farthest may be pushed over the end.
+  const std::size_t tail = w.size - at;
+  __builtin_memmove(w.distances + at + 1, w.distances + at, tail * sizeof(float));
+  __builtin_memmove(w.slots + at + 1, w.slots + at, tail * sizeof(std::uint32_t));
+  w.distances[at] = distance;
+  w.slots[at] = slot;
+  w.size += w.size < w.capacity ? 1 : 0;
+  w.next = at < w.next ? at : w.next;
+}
+
+// Beyond this a node is not worth keeping: the farthest of a full queue, or what the early stop says.
+inline float bound_of(const Walk& w) {
+  float bound = w.size < w.capacity ? __builtin_inff() : w.distances[w.size - 1];
+  if (w.rank != 0 && w.size >= w.rank) {
+    const float ranked = w.distances[w.rank - 1];
+    const float stop = ranked + (w.stretch - 1) * (ranked < 0 ? -ranked : ranked) + w.slack;
+    bound = stop < bound ? stop : bound;
+  }
+  return bound;
+}
+
+// Only against a bound can the first part of a row rule a node out.
+inline bool judges_by_part(const Walk& w) {
+  return w.measure.part_scale != 0 && (w.size == w.capacity || (w.rank != 0 && w.size >= w.rank));
+}
+
+inline void ask_for_links(const Walk& w, std::uint32_t slot) {
+  const std::byte* links = w.blocks + slot * w.block_bytes;
+  for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
+}
+
+// Marks the nodes that slot links to as seen, appends the new ones to the log and asks for their rows.
+inline void gather(Walk& w, std::uint32_t slot) {
+  const auto* links = reinterpret_cast<const std::uint32_t*>(w.blocks + slot * w.block_bytes);
+  std::uint32_t* out = w.log + w.log_size;
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < w.links; ++i) {
+    const std::uint32_t to = load_link(links + i);
+    const std::uint32_t known = to < w.limit ? to : w.limit; // limit: seen, always
+    std::uint32_t& word = w.seen[known >> 5];
+    const std::uint32_t bit = std::uint32_t{1} << (known & 31);
+    out[n] = to;
+    n += (word & bit) == 0 ? 1 : 0;
+    word |= bit;
+  }
+  w.log_size += n;
+  const std::size_t lines = judges_by_part(w) ? w.part_lines : w.row_lines;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::byte* row = w.measure.rows + out[i] * w.measure.stride;
+    for (std::size_t line = 0; line < lines; ++line) prefetch(row + 64 * line);
+    if (w.measure.factors != nullptr) prefetch(w.measure.factors + out[i] * w.measure.factor_stride);
+  }
+}
+
+// Takes the nearest nodes that are not expanded yet and gathers what they link to; false when there is
+// none worth it.
+inline bool expand(Walk& w) {
+  if (w.log_size + w.beam * w.links > w.log_capacity) {
+    w.overflowed = true;
+    w.log_size = 0;
+  }
+  w.fresh = w.log_size;
+  const float bound = bound_of(w);
+  std::size_t taken = 0;
+  while (taken < w.beam) {
+    while (w.next < w.size && (w.slots[w.next] & expanded) != 0) ++w.next;
+    if (w.next == w.size || (w.rank != 0 && w.distances[w.next] > bound)) break;
+    const std::uint32_t slot = w.slots[w.next];
+    w.slots[w.next++] |= expanded;
+    ++taken;
+    gather(w, slot);
+  }
+  w.hops += taken;
+  // What is nearest now is likely to be expanded next.
+  std::size_t likely = w.next;
+  for (std::size_t asked = 0; asked < w.beam && likely < w.size; ++likely) {
+    if ((w.slots[likely] & expanded) != 0) continue;
+    ask_for_links(w, w.slots[likely]);
+    ++asked;
+  }
+  return taken != 0;
+}
+
+// Nodes that the first part of their rows does not rule out go to kept, their parts to parts; the rest of
+// their rows is asked for. Then their distances go to buffer.
+template <class Row>
+inline std::size_t measure_in_parts(Walk& w, const std::uint32_t* fresh, std::size_t n, float bound) {
+  const Measure& m = w.measure;
+  const auto* query = static_cast<const typename Row::Query*>(m.query);
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::byte* row = m.rows + fresh[i] * m.stride;
+    const std::int32_t part = Row::part(query, row, m.n);
+    w.kept[kept] = fresh[i];
+    w.parts[kept] = part;
+    if (!(m.part_offset + m.part_scale * static_cast<float>(part) < bound)) continue;
+    ++kept;
+    for (std::size_t line = w.part_lines; line < w.row_lines; ++line) prefetch(row + 64 * line);
+  }
+  for (std::size_t i = 0; i < kept; ++i) {
+    const std::int32_t rest = Row::rest(query, m.rows + w.kept[i] * m.stride, m.n);
+    w.buffer[i] = m.offset + m.scale * static_cast<float>(w.parts[i] + rest);
+  }
+  return kept;
+}
+
+// Computes the distances of what was gathered and keeps the near ones.
+template <class Row>
+inline void score(Walk& w) {
+  const std::uint32_t* fresh = w.log + w.fresh;
+  std::size_t n = w.log_size - w.fresh;
+  w.computed += n;
+  float bound = bound_of(w);
+  if constexpr (requires { Row::part; }) {
+    if (judges_by_part(w)) {
+      n = measure_in_parts<Row>(w, fresh, n, bound);
+      fresh = w.kept;
+    } else {
+      measure<Row>(w.measure, fresh, n, w.buffer);
+    }
+  } else {
+    measure<Row>(w.measure, fresh, n, w.buffer);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!(w.buffer[i] < bound)) continue;
+    push(w, w.buffer[i], fresh[i]);
+    bound = bound_of(w);
+  }
+}
+
+template <class Row>
+std::size_t walk(Walk* const* walks, std::size_t count) {
+  for (std::size_t i = 0;; i = i + 1 < count ? i + 1 : 0) {
+    score<Row>(*walks[i]);
+    if (!expand(*walks[i])) return i;
+  }
+}
+
+std::size_t quantise(const float* x, const float* mean, float inverse, int limit, std::size_t n,
+                     std::int8_t* out) {
+  const auto most = static_cast<float>(limit);
+  std::uint32_t cut = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float value = (mean == nullptr ? x[i] : x[i] - mean[i]) * inverse;
+    cut += (value > most ? 1u : 0u) + (value < -most ? 1u : 0u);
+    const float low = value < most ? value : most;
+    const float kept = low > -most ? low : -most;
+    out[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(kept + (kept < 0 ? -0.5f : 0.5f)));
+  }
+  return cut;
+}
+
+float largest(const float* x, std::size_t n) {
+  float most = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float magnitude = x[i] < 0 ? -x[i] : x[i];
+    most = magnitude > most ? magnitude : most;
+  }
+  return most;
+}
+
+void unpack(const std::byte* u4, std::size_t n, std::uint8_t* out) {
+  const auto* high = reinterpret_cast<const std::uint8_t*>(u4);
+  const std::uint8_t* pairs = high + n / 8;
+  const std::uint8_t* low = pairs + n / 4;
+  for (std::size_t d = 0; d < n; d += 128, high += 16, pairs += 32, low += 16, out += 128) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      for (std::size_t i = 0; i < 16; ++i) {
+        const unsigned ends = (high[i] >> bit & 1u) << 7 | (low[i] >> bit & 1u) << 4;
+        out[16 * bit + i] = static_cast<std::uint8_t>(ends);
+      }
+    }
+    for (unsigned field = 0; field < 4; ++field) {
+      for (std::size_t i = 0; i < 32; ++i) {
+        const unsigned middle = (pairs[i] >> 2 * field & 3u) << 5;
+        out[32 * field + i] = static_cast<std::uint8_t>(out[32 * field + i] | middle);
+      }
+    }
+  }
+}
+
+// Rows: a class template over Sum for each form.
+template <template <Sum> class F32, template <Sum> class F16, template <Sum> class Bf16,
+          template <Sum> class S8, template <Sum> class I8, template <Sum> class U4>
+constexpr Kernels make_kernels(const char* name, float (*dot)(const float*, const float*, std::size_t),
+                               float (*l2)(const float*, const float*, std::size_t)) {
+  constexpr Sum d = Sum::dot;
+  constexpr Sum l = Sum::l2;
+  return {name,
+          {{measure<F32<d>>, measure<F32<l>>},
+           {measure<F16<d>>, measure<F16<l>>},
+           {measure<Bf16<d>>, measure<Bf16<l>>},
+           {measure<S8<d>>, measure<S8<l>>},
+           {measure<I8<d>>, measure<I8<l>>},
+           {measure<U4<d>>, measure<U4<l>>}},
+          {{walk<F32<d>>, walk<F32<l>>},
+           {walk<F16<d>>, walk<F16<l>>},
+           {walk<Bf16<d>>, walk<Bf16<l>>},
+           {walk<S8<d>>, walk<S8<l>>},
+           {walk<I8<d>>, walk<I8<l>>},
+           {walk<U4<d>>, walk<U4<l>>}},
+          quantise,
+          dot,
+          l2,
+          largest,
+          unpack,
+          tile};
+}
+
+} // namespace
+
+} // namespace embedcore::hnsw
