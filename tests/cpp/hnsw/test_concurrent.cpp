@@ -100,7 +100,7 @@ struct Stress {
     for (unsigned round = 0; !stop.load(); ++round) {
       {
         const std::unique_lock alone(x.gate);
-        if (x.coding != nullptr) {
+        if (x.coding != nullptr && !x.codec_held.load()) {
           hnsw::CodecValues values = x.coding->values();
           values.step *= round % 2 == 0 ? 0.8f : 1.25f;
           if (x.install(std::move(values))) trained.fetch_add(1);
