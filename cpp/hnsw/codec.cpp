@@ -11,7 +11,7 @@ namespace embedcore::hnsw {
 namespace {
 
 constexpr int levels_int8 = 127;
-constexpr float deviations = 2.0f; // between the estimate by highest bits and what rules a node out
+constexpr float deviations = 1.5f; // between the estimate by highest bits and what rules a node out
 
 std::size_t width_of(const Config& config) {
   const std::size_t unit = config.codes == Codes::int4 ? 128 : 64;

@@ -60,6 +60,14 @@ struct Measure {
 using MeasureKernel = void (*)(const Measure& measure, const std::uint32_t* slots, std::size_t count,
                                float* distances);
 
+// Where in slots the node nearest to the query is, if it is nearer than *bound, which then becomes its
+// distance; count if none is. One that the estimate by highest bits rules out is not looked at further.
+using NearestKernel = std::size_t (*)(const Measure& measure, const std::uint32_t* slots, std::size_t count,
+                                      float* bound);
+
+// Values are moved and compared sixteen at a time, so arrays of a walk go on behind their ends.
+constexpr std::size_t walk_margin = 48;
+
 // One best-first walk on level 0 as it stands between two steps. Invariants: distances ascend; slots
 // carry the top bit once expanded; everything before next is expanded.
 struct Walk {
@@ -84,7 +92,7 @@ struct Walk {
   float* buffer;       // beam * links distances
   std::uint32_t* kept; // as many nodes: those whose first part of the row did not rule them out
   std::int32_t* parts; // and the sums over those first parts
-  // The nearest `capacity` (at least 1) met; room for one more.
+  // The nearest `capacity` (at least 1) met; room for walk_margin more, in which distances are infinite.
   float* distances;
   std::uint32_t* slots;
   std::size_t size;
@@ -119,6 +127,7 @@ struct Tile {
 struct Kernels {
   const char* name;
   MeasureKernel measure[forms][sums];
+  NearestKernel nearest[forms][sums];
   WalkKernel walk[forms][sums];
   // out[i] = (x[i] - mean[i]) * inverse, rounded to the nearest whole number and cut off at +-limit; mean may
   // be null. Returns how many were cut off.

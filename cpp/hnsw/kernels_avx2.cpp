@@ -62,6 +62,20 @@ inline float float_sum(const float* q, std::size_t n, Load at, Tail tail) {
   return horizontal(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
 }
 
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+                          std::uint32_t limit, std::uint32_t* out) {
+  return unseen_one_by_one(links, count, seen, limit, out);
+}
+
+inline unsigned not_above(const float* sixteen, float x) {
+  const __m256 bound = _mm256_set1_ps(x);
+  const auto mask = [&](const float* eight) {
+    return static_cast<unsigned>(
+        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(eight), bound, _CMP_LE_OQ)));
+  };
+  return static_cast<unsigned>(__builtin_popcount(mask(sixteen) | mask(sixteen + 8) << 8));
+}
+
 struct FloatRow {
   using Query = float;
 };

@@ -55,6 +55,62 @@ inline float float_sum(const float* q, std::size_t n, Load at, Tail tail) {
   return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
 }
 
+// Of four vectors: place r of each quarter is the sum of that quarter of the r-th.
+inline __m512i quarter_sums(__m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+inline __m128i over_quarters(__m512i v) {
+  const __m256i halves = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+  return _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+}
+
+// Sixteen atomic words. Nothing is taken from their order; each is read once, which the compiler has to be
+// told: otherwise it may load the vector again, and what was checked is not what is used.
+inline __m512i load_links(const std::uint32_t* links) {
+  __m512i words = load(links);
+  asm volatile("" : "+v"(words));
+  return words;
+}
+
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+                          std::uint32_t limit, std::uint32_t* out) {
+#ifdef __SANITIZE_THREAD__ // which takes wide loads of atomic words for races
+  return unseen_one_by_one(links, count, seen, limit, out);
+#else
+  const __m512i one = _mm512_set1_epi32(1);
+  const __m512i last = _mm512_set1_epi32(static_cast<int>(limit));
+  std::size_t maybe = 0;
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __m512i to = load_links(links + i);
+    const __m512i known = _mm512_min_epu32(to, last);
+    const __m512i words = _mm512_i32gather_epi32(_mm512_srli_epi32(known, 5), seen, 4);
+    const __m512i bits = _mm512_sllv_epi32(one, _mm512_and_si512(known, _mm512_set1_epi32(31)));
+    const __mmask16 fresh = _mm512_testn_epi32_mask(words, bits);
+    _mm512_storeu_si512(out + maybe, _mm512_maskz_compress_epi32(fresh, to));
+    maybe += static_cast<std::size_t>(__builtin_popcount(fresh));
+  }
+  // Apart from the loads of the words above, which would wait for these stores. A list that is being changed
+  // may name a node twice.
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < maybe; ++i) {
+    const std::uint32_t to = out[i];
+    const std::uint32_t word = seen[to >> 5];
+    const std::uint32_t bit = std::uint32_t{1} << (to & 31);
+    out[n] = to;
+    n += (word & bit) == 0 ? 1 : 0;
+    seen[to >> 5] = word | bit;
+  }
+  return n;
+#endif
+}
+
+inline unsigned not_above(const float* sixteen, float x) {
+  const __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(sixteen), _mm512_set1_ps(x), _CMP_LE_OQ);
+  return static_cast<unsigned>(__builtin_popcount(mask));
+}
+
 struct FloatRow {
   using Query = float;
 };
@@ -142,6 +198,30 @@ struct I8 : ByteRow {
     }
     return total<kind>(_mm512_sub_epi32(s, excess));
   }
+
+  static void sum4(const std::int8_t* q, const Four& rows, std::size_t n, float* sums) {
+    __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                    _mm512_setzero_si512()};
+    __m512i excess = _mm512_setzero_si512();
+    const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
+    for (std::size_t i = 0; i < n; i += 64) {
+      const __m512i a = load(q + i);
+      if constexpr (kind == Sum::dot) excess = _mm512_dpbusd_epi32(excess, bias, a);
+      for (std::size_t r = 0; r < 4; ++r) {
+        const __m512i b = load(rows.at[r] + i);
+        if constexpr (kind == Sum::dot) {
+          s[r] = _mm512_dpbusd_epi32(s[r], _mm512_xor_si512(b, bias), a);
+        } else {
+          s[r] = add_squares(_mm512_sub_epi8(_mm512_max_epi8(a, b), _mm512_min_epi8(a, b)), s[r]);
+        }
+      }
+    }
+    if constexpr (kind == Sum::dot) {
+      for (__m512i& v : s) v = _mm512_sub_epi32(v, excess);
+    }
+    const __m128i whole = over_quarters(quarter_sums(s[0], s[1], s[2], s[3]));
+    _mm_storeu_ps(sums, kind == Sum::dot ? _mm_cvtepi32_ps(whole) : _mm_cvtepu32_ps(whole));
+  }
 };
 
 // A 32-bit value in all of each quarter; of bytes alike, and of 16-bit values alike.
@@ -209,6 +289,62 @@ struct U4 : ByteRow {
     return _mm512_reduce_add_epi32(all) / 8; // which is exact
   }
 
+  // The second 64 dimensions' bits are taken where they lie: sixteen times too large.
+  static __m512i both(__m512i first, __m512i second_sixteenfold) {
+    return _mm512_add_epi32(first, _mm512_srai_epi32(second_sixteenfold, 4));
+  }
+
+  static void part4(const std::int8_t* q, const Four& rows, std::size_t n, std::int32_t* parts) {
+    const __m512i low = bit_masks();
+    const __m512i high = _mm512_slli_epi16(low, 4);
+    __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                    _mm512_setzero_si512()};
+    __m512i t[4] = {s[0], s[0], s[0], s[0]};
+    for (std::size_t i = 0; i < n; i += 128) {
+      const __m512i q0 = load(q + i);
+      const __m512i q1 = load(q + i + 64);
+      for (std::size_t r = 0; r < 4; ++r) {
+        const __m512i h = plane_at(rows.at[r] + i / 8);
+        s[r] = _mm512_dpbusd_epi32(s[r], _mm512_and_si512(h, low), q0);
+        t[r] = _mm512_dpbusd_epi32(t[r], _mm512_and_si512(h, high), q1);
+      }
+    }
+    const __m512i sums = quarter_sums(both(s[0], t[0]), both(s[1], t[1]), both(s[2], t[2]), both(s[3], t[3]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(parts),
+                     over_quarters(_mm512_sllv_epi32(sums, quarters(3, 2, 1, 0))));
+  }
+
+  static void rest4(const std::int8_t* q, const Four& rows, std::size_t n, std::int32_t* rests) {
+    const __m512i low = bit_masks();
+    const __m512i high = _mm512_slli_epi16(low, 4);
+    const __m512i low_pairs = byte_quarters(3, 3, 12, 12);
+    const __m512i high_pairs = _mm512_slli_epi16(low_pairs, 4);
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i b0[4] = {zero, zero, zero, zero};
+    __m512i b1[4] = {zero, zero, zero, zero};
+    __m512i p0[4] = {zero, zero, zero, zero};
+    __m512i p1[4] = {zero, zero, zero, zero};
+    for (std::size_t i = 0; i < n; i += 128) {
+      const __m512i q0 = load(q + i);
+      const __m512i q1 = load(q + i + 64);
+      for (std::size_t r = 0; r < 4; ++r) {
+        const __m512i p = pairs_at(rows.at[r] + n / 8 + i / 4);
+        const __m512i l = plane_at(rows.at[r] + n / 8 + n / 4 + i / 8);
+        p0[r] = _mm512_dpbusd_epi32(p0[r], _mm512_and_si512(p, low_pairs), q0);
+        p1[r] = _mm512_dpbusd_epi32(p1[r], _mm512_and_si512(p, high_pairs), q1);
+        b0[r] = _mm512_dpbusd_epi32(b0[r], _mm512_and_si512(l, low), q0);
+        b1[r] = _mm512_dpbusd_epi32(b1[r], _mm512_and_si512(l, high), q1);
+      }
+    }
+    const __m512i bits =
+        quarter_sums(both(b0[0], b1[0]), both(b0[1], b1[1]), both(b0[2], b1[2]), both(b0[3], b1[3]));
+    const __m512i pairs =
+        quarter_sums(both(p0[0], p1[0]), both(p0[1], p1[1]), both(p0[2], p1[2]), both(p0[3], p1[3]));
+    const __m512i all = _mm512_add_epi32(_mm512_sllv_epi32(pairs, quarters(4, 4, 2, 2)),
+                                         _mm512_sllv_epi32(bits, quarters(3, 2, 1, 0)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(rests), _mm_srai_epi32(over_quarters(all), 3));
+  }
+
   static float sum(const std::int8_t* q, const std::byte* row, std::size_t n) {
     if constexpr (kind == Sum::dot) {
       return static_cast<float>(part(q, row, n) + rest(q, row, n));
@@ -245,6 +381,18 @@ struct U4 : ByteRow {
       s1 = add(load(q + i + 64), values(second(h), second(p), second(l)), s1);
     }
     return total<Sum::l2>(_mm512_add_epi32(s0, s1));
+  }
+
+  static void sum4(const std::int8_t* q, const Four& rows, std::size_t n, float* sums) {
+    if constexpr (kind == Sum::dot) {
+      std::int32_t parts[4];
+      std::int32_t rests[4];
+      part4(q, rows, n, parts);
+      rest4(q, rows, n, rests);
+      for (std::size_t r = 0; r < 4; ++r) sums[r] = static_cast<float>(parts[r] + rests[r]);
+    } else {
+      for (std::size_t r = 0; r < 4; ++r) sums[r] = sum(q, rows.at[r], n);
+    }
   }
 };
 

@@ -8,6 +8,19 @@ namespace embedcore::hnsw {
 
 namespace {
 
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+                          std::uint32_t limit, std::uint32_t* out) {
+  return unseen_one_by_one(links, count, seen, limit, out);
+}
+
+inline unsigned not_above(const float* sixteen, float x) {
+  const float32x4_t bound = vdupq_n_f32(x);
+  uint32x4_t ones = vdupq_n_u32(0);
+  for (std::size_t i = 0; i < 16; i += 4)
+    ones = vsubq_u32(ones, vcleq_f32(vld1q_f32(sixteen + i), bound)); // all ones is -1
+  return vaddvq_u32(ones);
+}
+
 struct Eight { // values
   float32x4_t low;
   float32x4_t high;

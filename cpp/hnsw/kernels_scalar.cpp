@@ -45,6 +45,17 @@ inline float from_half(std::uint16_t half) {
   return (half & 0x8000u) != 0 ? -magnitude : magnitude;
 }
 
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+                          std::uint32_t limit, std::uint32_t* out) {
+  return unseen_one_by_one(links, count, seen, limit, out);
+}
+
+inline unsigned not_above(const float* sixteen, float x) {
+  unsigned count = 0;
+  for (std::size_t i = 0; i < 16; ++i) count += sixteen[i] <= x ? 1u : 0u;
+  return count;
+}
+
 struct FloatRow {
   using Query = float;
 };

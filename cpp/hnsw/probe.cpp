@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t most_lines = 16;
 constexpr std::size_t float_lines = 2;
+constexpr std::size_t lines_alone = 8;
 
 constexpr float deviations = 2.5f; // of the error of a measured distance, in doubt()
 constexpr float of_a_step = 0.29f; // rounding to a grid is off by the root of 1/12 of its step, on average
@@ -27,8 +28,10 @@ Scales scales_of(const Space& space, const std::byte* row) {
 
 void Probe::use(const Space& space, Form form, Sum sum) {
   kernel_ = space.kernels->measure[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
+  nearest_ = space.kernels->nearest[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   walk_ = space.kernels->walk[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   const bool code = form == Form::i8 || form == Form::u4;
+  lines_alone_ = std::min(row_lines_, lines_alone);
   row_lines_ = std::min(row_lines_, code ? most_lines : float_lines);
 }
 

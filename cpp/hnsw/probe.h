@@ -59,6 +59,10 @@ class Probe {
     kernel_(measure_, &slot, 1, &distance);
     return distance;
   }
+  // Where in slots the nearest one is, if nearer than bound (which becomes its distance); n if none is.
+  [[nodiscard]] std::size_t nearest(const Slot* slots, std::size_t n, float& bound) const {
+    return nearest_(measure_, slots, n, &bound);
+  }
   // By how much the exact distance lies below the measured one at most, but for one case in some dozens.
   [[nodiscard]] float doubt(float distance) const {
     return doubt_ + doubt_by_root_ * std::sqrt(std::max(distance, 0.0f));
@@ -68,12 +72,19 @@ class Probe {
   // Lines of a row that pay to be asked for ahead: all of a code; of floats the processor's own prefetcher
   // fetches the rest once it has seen two.
   [[nodiscard]] std::size_t row_lines() const { return row_lines_; }
-  void prefetch(Slot slot) const {
-    const std::byte* row = measure_.rows + slot * measure_.stride;
-    for (std::size_t line = 0; line < row_lines_; ++line) __builtin_prefetch(row + 64 * line, 0, 3);
+  // Those that the estimate by highest bits reads.
+  [[nodiscard]] std::size_t part_lines() const {
+    return measure_.part_scale == 0 ? row_lines_ : std::min(row_lines_, (measure_.n / 8 + 63) / 64);
   }
+  void prefetch(Slot slot) const { prefetch(slot, row_lines_); }
+  // For a row that is read by itself, some while later.
+  void prefetch_alone(Slot slot) const { prefetch(slot, lines_alone_); }
 
  private:
+  void prefetch(Slot slot, std::size_t lines) const {
+    const std::byte* row = measure_.rows + slot * measure_.stride;
+    for (std::size_t line = 0; line < lines; ++line) __builtin_prefetch(row + 64 * line, 0, 3);
+  }
   void use(const Space& space, Form form, Sum sum);
   void over(const Storage::Rows& rows);
   void scales_behind_rows(const Space& space, const Storage::Rows& rows, bool terms);
@@ -84,8 +95,10 @@ class Probe {
   float doubt_ = 0;
   float doubt_by_root_ = 0;
   MeasureKernel kernel_ = nullptr;
+  NearestKernel nearest_ = nullptr;
   WalkKernel walk_ = nullptr;
   std::size_t row_lines_ = 0;
+  std::size_t lines_alone_ = 0;
 };
 
 // The vector as probes take it: itself, or of unit length under cosine, in the buffer.

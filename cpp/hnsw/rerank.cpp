@@ -25,7 +25,7 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
   const auto ask = [&](std::size_t from, std::size_t to) {
     for (std::size_t i = from; i < std::min(to, walk.size); ++i) {
       __builtin_prefetch(&storage.node(walk.slots[i]), 0, 3);
-      if (coded) exact.prefetch(walk.slots[i]);
+      if (coded) exact.prefetch_alone(walk.slots[i]);
     }
   };
   const auto alive = [&](Slot slot) {

@@ -2,6 +2,7 @@
 #include "hnsw/walk.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace embedcore::hnsw {
 
@@ -36,17 +37,29 @@ struct Farther { // makes std heaps yield the nearest first
 
 Candidate descend(const Storage& storage, const Probe& probe, Candidate start, std::uint32_t level,
                   Scratch& scratch) {
-  for (bool moved = true; moved;) {
-    moved = false;
-    gather(probe, storage.links(start.slot, level), scratch, [](Slot) { return true; });
-    measure_fresh(probe, scratch);
-    for (std::size_t i = 0; i < scratch.fresh.size(); ++i) {
-      if (!(scratch.distances[i] < start.distance)) continue;
-      start = {scratch.distances[i], scratch.fresh[i]};
-      moved = true;
+  const std::size_t lines = probe.part_lines();
+  auto& fresh = scratch.fresh;
+  for (;;) {
+    const Links links = storage.links(start.slot, level);
+    fresh.clear();
+    for (std::size_t i = 0; i < links.count; ++i) {
+      const Slot slot = links.load(i);
+      if (slot == no_slot) continue;
+      fresh.push_back(slot);
+      const std::byte* row = probe.measure().rows + slot * probe.measure().stride;
+      for (std::size_t line = 0; line < lines; ++line) __builtin_prefetch(row + 64 * line, 0, 3);
+      __builtin_prefetch(&storage.node(slot), 0, 3); // knows where its links are
+    }
+    ++scratch.hops;
+    scratch.computed += fresh.size();
+    const std::size_t best = probe.nearest(fresh.data(), fresh.size(), start.distance);
+    if (best == fresh.size()) return start;
+    start.slot = fresh[best];
+    if (level == 1) { // the walk may start here
+      const Links below = storage.links(start.slot, 0);
+      for (std::size_t i = 0; i < below.count; i += 16) __builtin_prefetch(below.at + i, 0, 3);
     }
   }
-  return start;
 }
 
 void walk_upper(const Storage& storage, const Probe& probe, std::uint32_t level, Scratch& scratch) {
@@ -64,7 +77,7 @@ void begin_walk(const Storage& storage, const Probe& probe, const Breadth& bread
   walk = Walk{};
   walk.measure = probe.measure();
   walk.row_lines = probe.row_lines();
-  walk.part_lines = std::min(walk.row_lines, (walk.measure.n / 8 + 63) / 64);
+  walk.part_lines = probe.part_lines();
   walk.blocks = storage.blocks();
   walk.block_bytes = storage.block_bytes();
   walk.links = storage.link_places();
@@ -82,10 +95,12 @@ void begin_walk(const Storage& storage, const Probe& probe, const Breadth& bread
   walk.kept = scratch.fresh.data();
   walk.parts = scratch.parts.data();
   walk.capacity = breadth.capacity;
-  if (scratch.nearest.size() < walk.capacity + 1) {
-    scratch.nearest.resize(walk.capacity + 1);
-    scratch.nearest_slots.resize(walk.capacity + 1);
+  const std::size_t places = walk.capacity + walk_margin;
+  if (scratch.nearest.size() < places) {
+    scratch.nearest.resize(places);
+    scratch.nearest_slots.resize(places);
   }
+  std::fill_n(scratch.nearest.begin(), places, std::numeric_limits<float>::infinity());
   walk.distances = scratch.nearest.data();
   walk.slots = scratch.nearest_slots.data();
 }

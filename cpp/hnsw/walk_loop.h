@@ -29,14 +29,34 @@ inline float float_at(const std::byte* at) {
   return value;
 }
 
+struct Four {
+  const std::byte* at[4];
+
+  static Four of(const Measure& m, const std::uint32_t* slots) {
+    return {{m.rows + slots[0] * m.stride, m.rows + slots[1] * m.stride, m.rows + slots[2] * m.stride,
+             m.rows + slots[3] * m.stride}};
+  }
+};
+
 template <class Row>
 inline float row_sum(const Measure& m, std::uint32_t slot) {
   return Row::sum(static_cast<const typename Row::Query*>(m.query), m.rows + slot * m.stride, m.n);
 }
 
+// Four rows at once where the row type can: they share the loads of the query and the last additions.
+template <class Row>
+inline void row_sums(const Measure& m, const std::uint32_t* slots, std::size_t count, float* sums) {
+  std::size_t i = 0;
+  if constexpr (requires { Row::sum4; }) {
+    for (; i + 4 <= count; i += 4)
+      Row::sum4(static_cast<const typename Row::Query*>(m.query), Four::of(m, slots + i), m.n, sums + i);
+  }
+  for (; i < count; ++i) sums[i] = row_sum<Row>(m, slots[i]);
+}
+
 template <class Row>
 void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
-  for (std::size_t i = 0; i < count; ++i) distances[i] = row_sum<Row>(m, slots[i]);
+  row_sums<Row>(m, slots, count, distances);
   if (m.factors != nullptr) {
     for (std::size_t i = 0; i < count; ++i) distances[i] *= float_at(m.factors + slots[i] * m.factor_stride);
   }
@@ -46,7 +66,14 @@ void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, fl
   }
 }
 
-// How many of n ascending values are not above x.
+// Sixteen values at any alignment.
+using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
+using Words = std::uint32_t __attribute__((vector_size(64), aligned(4), may_alias));
+
+// How many of sixteen values are not above x; each kernels_*.cpp has its own.
+inline unsigned not_above(const float* sixteen, float x);
+
+// How many of n ascending values, behind which infinities follow, are not above x.
 inline std::size_t rank_of(const float* values, std::size_t n, float x) {
   std::size_t low = 0;
   while (n > 64) {
@@ -54,20 +81,40 @@ inline std::size_t rank_of(const float* values, std::size_t n, float x) {
     low += values[low + half] <= x ? half : 0;
     n -= half;
   }
-  std::uint32_t below = 0;
-  for (std::size_t i = 0; i < n; ++i) below += values[low + i] <= x ? 1u : 0u;
+  std::size_t below = 0;
+  for (std::size_t i = 0; i < n; i += 16) below += not_above(values + low + i, x);
   return low + below;
+}
+
+// Moves values [at, size) up by one; what lies behind them moves too, up to sixteen places. A block is read
+// before the one ahead of it is written over its first place.
+template <class Sixteen, class T>
+inline void make_room(T* values, std::size_t at, std::size_t size) {
+  Sixteen block = *reinterpret_cast<const Sixteen*>(values + at);
+  for (; at < size; at += 16) {
+    const Sixteen next = *reinterpret_cast<const Sixteen*>(values + at + 16);
+    *reinterpret_cast<Sixteen*>(values + at + 1) = block;
+    block = next;
+  }
+}
+
+inline void ask_for_links(const Walk& w, std::uint32_t slot) {
+  const std::byte* links = w.blocks + slot * w.block_bytes;
+  for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
 }
 
 inline void push(Walk& w, float distance, std::uint32_t slot) {
   const std::size_t at = rank_of(w.distances, w.size, distance);
-  // The arrays have room for one more than capacity, so that the farthest may be pushed over the end.
-  const std::size_t tail = w.size - at;
-  __builtin_memmove(w.distances + at + 1, w.distances + at, tail * sizeof(float));
-  __builtin_memmove(w.slots + at + 1, w.slots + at, tail * sizeof(std::uint32_t));
+  if (at < w.next + w.beam) ask_for_links(w, slot); // likely to be expanded soon
+  make_room<Floats>(w.distances, at, w.size);
+  make_room<Words>(w.slots, at, w.size);
   w.distances[at] = distance;
   w.slots[at] = slot;
-  w.size += w.size < w.capacity ? 1 : 0;
+  if (w.size < w.capacity) {
+    ++w.size;
+  } else {
+    w.distances[w.capacity] = __builtin_inff(); // the farthest, pushed over the end
+  }
   w.next = at < w.next ? at : w.next;
 }
 
@@ -87,31 +134,41 @@ inline bool judges_by_part(const Walk& w) {
   return w.measure.part_scale != 0 && (w.size == w.capacity || (w.rank != 0 && w.size >= w.rank));
 }
 
-inline void ask_for_links(const Walk& w, std::uint32_t slot) {
-  const std::byte* links = w.blocks + slot * w.block_bytes;
-  for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
+// Those of count links (a multiple of 16) whose bits are not set go to out, their bits are set; returns how
+// many. The bit of limit is set, and stands for whatever is not below it. Each kernels_*.cpp has its own.
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+                          std::uint32_t limit, std::uint32_t* out);
+
+[[maybe_unused]] inline std::size_t unseen_one_by_one(const std::uint32_t* links, std::size_t count,
+                                                      std::uint32_t* seen, std::uint32_t limit,
+                                                      std::uint32_t* out) {
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t to = load_link(links + i);
+    const std::uint32_t known = to < limit ? to : limit;
+    const std::uint32_t word = seen[known >> 5];
+    const std::uint32_t bit = std::uint32_t{1} << (known & 31);
+    out[n] = to;
+    n += (word & bit) == 0 ? 1 : 0;
+    seen[known >> 5] = word | bit;
+  }
+  return n;
 }
 
 // Marks the nodes that slot links to as seen, appends the new ones to the log and asks for their rows.
 inline void gather(Walk& w, std::uint32_t slot) {
   const auto* links = reinterpret_cast<const std::uint32_t*>(w.blocks + slot * w.block_bytes);
-  std::uint32_t* out = w.log + w.log_size;
-  std::size_t n = 0;
-  for (std::size_t i = 0; i < w.links; ++i) {
-    const std::uint32_t to = load_link(links + i);
-    const std::uint32_t known = to < w.limit ? to : w.limit; // limit: seen, always
-    std::uint32_t& word = w.seen[known >> 5];
-    const std::uint32_t bit = std::uint32_t{1} << (known & 31);
-    out[n] = to;
-    n += (word & bit) == 0 ? 1 : 0;
-    word |= bit;
-  }
+  const std::uint32_t* const out = w.log + w.log_size;
+  const std::size_t n = unseen(links, w.links, w.seen, w.limit, w.log + w.log_size);
   w.log_size += n;
   const std::size_t lines = judges_by_part(w) ? w.part_lines : w.row_lines;
   for (std::size_t i = 0; i < n; ++i) {
     const std::byte* row = w.measure.rows + out[i] * w.measure.stride;
-    for (std::size_t line = 0; line < lines; ++line) prefetch(row + 64 * line);
-    if (w.measure.factors != nullptr) prefetch(w.measure.factors + out[i] * w.measure.factor_stride);
+    prefetch(row);
+    for (std::size_t line = 1; line < lines; ++line) prefetch(row + 64 * line);
+  }
+  if (w.measure.factors != nullptr) {
+    for (std::size_t i = 0; i < n; ++i) prefetch(w.measure.factors + out[i] * w.measure.factor_stride);
   }
 }
 
@@ -144,27 +201,54 @@ inline bool expand(Walk& w) {
   return taken != 0;
 }
 
-// Nodes that the first part of their rows does not rule out go to kept, their parts to parts; the rest of
-// their rows is asked for. Then their distances go to buffer.
+constexpr std::size_t part_chunk = 8;
+
+// Nodes that the first part of their rows does not rule out go to kept; the rest of their rows is asked for.
+// Then their distances go to buffer.
 template <class Row>
 inline std::size_t measure_in_parts(Walk& w, const std::uint32_t* fresh, std::size_t n, float bound) {
   const Measure& m = w.measure;
   const auto* query = static_cast<const typename Row::Query*>(m.query);
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::byte* row = m.rows + fresh[i] * m.stride;
-    const std::int32_t part = Row::part(query, row, m.n);
-    w.kept[kept] = fresh[i];
-    w.parts[kept] = part;
-    if (!(m.part_offset + m.part_scale * static_cast<float>(part) < bound)) continue;
-    ++kept;
-    for (std::size_t line = w.part_lines; line < w.row_lines; ++line) prefetch(row + 64 * line);
+  std::int32_t* const parts = w.parts;
+  std::uint32_t* const kept = w.kept;
+  const float least = (bound - m.part_offset) / m.part_scale; // the scale is negative
+  std::size_t count = 0;
+  // Some at a time, so that the rest of the first comes while the parts of the last are summed.
+  for (std::size_t from = 0; from < n; from += part_chunk) {
+    const std::size_t end = n - from < part_chunk ? n : from + part_chunk;
+    std::int32_t sums[part_chunk];
+    std::size_t i = from;
+    if constexpr (requires { Row::part4; }) {
+      for (; i + 4 <= end; i += 4) Row::part4(query, Four::of(m, fresh + i), m.n, sums + (i - from));
+    }
+    for (; i < end; ++i) sums[i - from] = Row::part(query, m.rows + fresh[i] * m.stride, m.n);
+    const std::size_t first = count;
+    // Without branches: which node passes cannot be foretold.
+    for (i = from; i < end; ++i) {
+      const std::int32_t part = sums[i - from];
+      kept[count] = fresh[i];
+      parts[count] = part;
+      count += static_cast<float>(part) > least ? 1 : 0;
+    }
+    for (i = first; i < count; ++i) {
+      const std::byte* row = m.rows + kept[i] * m.stride;
+      for (std::size_t line = w.part_lines; line < w.row_lines; ++line) prefetch(row + 64 * line);
+    }
   }
-  for (std::size_t i = 0; i < kept; ++i) {
-    const std::int32_t rest = Row::rest(query, m.rows + w.kept[i] * m.stride, m.n);
-    w.buffer[i] = m.offset + m.scale * static_cast<float>(w.parts[i] + rest);
+  std::size_t i = 0;
+  if constexpr (requires { Row::rest4; }) {
+    for (; i + 4 <= count; i += 4) {
+      std::int32_t rests[4];
+      Row::rest4(query, Four::of(m, kept + i), m.n, rests);
+      for (std::size_t j = 0; j < 4; ++j)
+        w.buffer[i + j] = m.offset + m.scale * static_cast<float>(parts[i + j] + rests[j]);
+    }
   }
-  return kept;
+  for (; i < count; ++i) {
+    const std::int32_t rest = Row::rest(query, m.rows + kept[i] * m.stride, m.n);
+    w.buffer[i] = m.offset + m.scale * static_cast<float>(parts[i] + rest);
+  }
+  return count;
 }
 
 // Computes the distances of what was gathered and keeps the near ones.
@@ -199,6 +283,44 @@ std::size_t walk(Walk* const* walks, std::size_t count) {
   }
 }
 
+// Where in slots the node nearest to the query is, if it is nearer than *bound, which then becomes its
+// distance; count if none is.
+template <class Row>
+std::size_t nearest(const Measure& m, const std::uint32_t* slots, std::size_t count, float* bound) {
+  constexpr std::size_t chunk = 32;
+  std::size_t best = count;
+  float distances[chunk];
+  std::uint32_t kept[chunk];
+  std::size_t places[chunk];
+  for (std::size_t from = 0; from < count; from += chunk) {
+    const std::size_t n = count - from < chunk ? count - from : chunk;
+    std::size_t left = 0;
+    if constexpr (requires { Row::part; }) {
+      const auto* query = static_cast<const typename Row::Query*>(m.query);
+      const float least = m.part_scale != 0 ? (*bound - m.part_offset) / m.part_scale : 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::uint32_t slot = slots[from + i];
+        if (m.part_scale != 0 && static_cast<float>(Row::part(query, m.rows + slot * m.stride, m.n)) <= least)
+          continue;
+        kept[left] = slot;
+        places[left++] = from + i;
+      }
+    } else {
+      for (; left < n; ++left) {
+        kept[left] = slots[from + left];
+        places[left] = from + left;
+      }
+    }
+    measure<Row>(m, kept, left, distances);
+    for (std::size_t i = 0; i < left; ++i) {
+      if (!(distances[i] < *bound)) continue;
+      *bound = distances[i];
+      best = places[i];
+    }
+  }
+  return best;
+}
+
 std::size_t quantise(const float* x, const float* mean, float inverse, int limit, std::size_t n,
                      std::int8_t* out) {
   const auto most = static_cast<float>(limit);
@@ -214,12 +336,20 @@ std::size_t quantise(const float* x, const float* mean, float inverse, int limit
 }
 
 float largest(const float* x, std::size_t n) {
-  float most = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const float magnitude = x[i] < 0 ? -x[i] : x[i];
+  Floats most{};
+  std::size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const Floats v = *reinterpret_cast<const Floats*>(x + i);
+    const Floats magnitude = v < 0 ? -v : v;
     most = magnitude > most ? magnitude : most;
   }
-  return most;
+  float result = 0;
+  for (std::size_t j = 0; j < 16; ++j) result = most[j] > result ? most[j] : result;
+  for (; i < n; ++i) {
+    const float magnitude = x[i] < 0 ? -x[i] : x[i];
+    result = magnitude > result ? magnitude : result;
+  }
+  return result;
 }
 
 void unpack(const std::byte* u4, std::size_t n, std::uint8_t* out) {
@@ -256,6 +386,12 @@ constexpr Kernels make_kernels(const char* name, float (*dot)(const float*, cons
            {measure<S8<d>>, measure<S8<l>>},
            {measure<I8<d>>, measure<I8<l>>},
            {measure<U4<d>>, measure<U4<l>>}},
+          {{nearest<F32<d>>, nearest<F32<l>>},
+           {nearest<F16<d>>, nearest<F16<l>>},
+           {nearest<Bf16<d>>, nearest<Bf16<l>>},
+           {nearest<S8<d>>, nearest<S8<l>>},
+           {nearest<I8<d>>, nearest<I8<l>>},
+           {nearest<U4<d>>, nearest<U4<l>>}},
           {{walk<F32<d>>, walk<F32<l>>},
            {walk<F16<d>>, walk<F16<l>>},
            {walk<Bf16<d>>, walk<Bf16<l>>},

@@ -184,8 +184,8 @@ struct Run {
         buffer(breadth.beam * World::links),
         kept(buffer.size()),
         parts(buffer.size()),
-        distances(breadth.capacity + 1),
-        slots(breadth.capacity + 1) {
+        distances(breadth.capacity + walk_margin, std::numeric_limits<float>::infinity()),
+        slots(breadth.capacity + walk_margin) {
     seen[World::limit / 32] |= 1u << World::limit % 32;
     seen[start / 32] |= 1u << start % 32;
     log[0] = start;
@@ -265,8 +265,10 @@ std::uint32_t nearer_by_part(const Kernels& kernels, const Query& query, const R
   float buffer[links];
   std::uint32_t kept[links];
   std::int32_t parts[links];
-  float distances[2] = {8};
-  std::uint32_t slots[2] = {0};
+  float distances[1 + walk_margin];
+  std::uint32_t slots[1 + walk_margin] = {0};
+  std::fill(std::begin(distances), std::end(distances), std::numeric_limits<float>::infinity());
+  distances[0] = 8;
   Walk walk{};
   walk.measure = measure_of(query, rows);
   walk.measure.scale = 0;
