@@ -154,6 +154,9 @@ void Index::Impl::link(Slot slot, Slot replaced, Scratch& scratch) {
   for (std::uint32_t l = 0; l <= top; ++l) {
     const Links links = storage.links(slot, l);
     for (std::size_t i = 0; i < links.count; ++i) {
+      if (const Slot neighbour = links.load(i); neighbour != no_slot) storage.ask_for_block(neighbour);
+    }
+    for (std::size_t i = 0; i < links.count; ++i) {
       if (const Slot neighbour = links.load(i); neighbour != no_slot) link_back(neighbour, slot, l, scratch);
     }
   }
@@ -186,8 +189,18 @@ void Index::Impl::neighbourhood(const Probe& probe, std::uint32_t level, std::si
 
 void Index::Impl::measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const {
   const Probe own = Probe::between(space, slot, scratch.own);
-  for (Candidate& c : candidates) c.distance = own.to(c.slot);
+  measure_all(own, candidates, scratch);
   std::sort(candidates.begin(), candidates.end(), nearer);
+}
+
+// Distances of the candidates, several at a time.
+void Index::Impl::measure_all(const Probe& probe, std::vector<Candidate>& candidates, Scratch& scratch) {
+  const std::size_t n = candidates.size();
+  if (scratch.distances.size() < n) scratch.distances.resize(n);
+  scratch.fresh.clear();
+  for (const Candidate& c : candidates) scratch.fresh.push_back(c.slot);
+  probe.to(scratch.fresh.data(), n, scratch.distances.data());
+  for (std::size_t i = 0; i < n; ++i) candidates[i].distance = scratch.distances[i];
 }
 
 void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch) {
@@ -201,11 +214,12 @@ void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level, Scratch& sc
   const Probe own = Probe::between(space, from, scratch.own);
   auto& candidates = scratch.found;
   candidates.clear();
-  candidates.push_back({own.to(to), to});
+  candidates.push_back({0, to});
   for (std::size_t i = 0; i < links.count; ++i) {
-    const Slot neighbour = links.load(i);
-    candidates.push_back({own.to(neighbour), neighbour});
+    candidates.push_back({0, links.load(i)});
+    own.prefetch(candidates.back().slot);
   }
+  measure_all(own, candidates, scratch);
   std::sort(candidates.begin(), candidates.end(), nearer);
   const Selection selection{links.count, 1.0f, level == 0 ? from : no_slot};
   select_neighbours(space, *tree, candidates, selection, scratch.chosen);

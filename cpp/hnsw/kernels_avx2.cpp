@@ -273,6 +273,23 @@ struct U4 : ByteRow {
     }
     return total<Sum::l2>(_mm256_add_epi32(s0, s1));
   }
+
+  static void unpack(const std::byte* row, std::size_t n, std::uint8_t* out) {
+    const std::byte* pairs = row + n / 8;
+    const std::byte* last = pairs + n / 4;
+    const auto store = [](std::uint8_t* at, __m256i v) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), v);
+    };
+    for (std::size_t i = 0; i < n; i += 128, row += 16, pairs += 32, last += 16) {
+      const __m256i h = plane_at(row);
+      const __m256i p = load(pairs);
+      const __m256i l = plane_at(last);
+      store(out + i, values<0>(h, p, l));
+      store(out + i + 32, values<1>(h, p, l));
+      store(out + i + 64, values<2>(h, p, l));
+      store(out + i + 96, values<3>(h, p, l));
+    }
+  }
 };
 
 float dot(const float* a, const float* b, std::size_t n) {

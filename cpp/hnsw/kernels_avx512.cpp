@@ -365,10 +365,12 @@ struct U4 : ByteRow {
     return _mm512_or_si512(_mm512_or_si512(top, middle), bottom);
   }
 
+  static __m512i distance_of(__m512i a, __m512i b) { // of unsigned bytes
+    return _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a));
+  }
+
   static float squares(const std::uint8_t* q, const std::byte* row, std::size_t n) {
-    const auto add = [](__m512i a, __m512i b, __m512i sum) {
-      return add_squares(_mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a)), sum);
-    };
+    const auto add = [](__m512i a, __m512i b, __m512i sum) { return add_squares(distance_of(a, b), sum); };
     const std::byte* pairs = row + n / 8;
     const std::byte* last = pairs + n / 4;
     __m512i s0 = _mm512_setzero_si512();
@@ -391,7 +393,36 @@ struct U4 : ByteRow {
       rest4(q, rows, n, rests);
       for (std::size_t r = 0; r < 4; ++r) sums[r] = static_cast<float>(parts[r] + rests[r]);
     } else {
-      for (std::size_t r = 0; r < 4; ++r) sums[r] = sum(q, rows.at[r], n);
+      squares4(reinterpret_cast<const std::uint8_t*>(q), rows, n, sums);
+    }
+  }
+
+  static void squares4(const std::uint8_t* q, const Four& rows, std::size_t n, float* sums) {
+    __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                    _mm512_setzero_si512()};
+    for (std::size_t i = 0; i < n; i += 128) {
+      const __m512i q0 = load(q + i);
+      const __m512i q1 = load(q + i + 64);
+      for (std::size_t r = 0; r < 4; ++r) {
+        const __m512i h = plane_at(rows.at[r] + i / 8);
+        const __m512i p = pairs_at(rows.at[r] + n / 8 + i / 4);
+        const __m512i l = plane_at(rows.at[r] + n / 8 + n / 4 + i / 8);
+        s[r] = add_squares(distance_of(q0, values(h, p, l)), s[r]);
+        s[r] = add_squares(distance_of(q1, values(second(h), second(p), second(l))), s[r]);
+      }
+    }
+    _mm_storeu_ps(sums, _mm_cvtepu32_ps(over_quarters(quarter_sums(s[0], s[1], s[2], s[3]))));
+  }
+
+  static void unpack(const std::byte* row, std::size_t n, std::uint8_t* out) {
+    const std::byte* pairs = row + n / 8;
+    const std::byte* last = pairs + n / 4;
+    for (std::size_t i = 0; i < n; i += 128, row += 16, pairs += 32, last += 16) {
+      const __m512i h = plane_at(row);
+      const __m512i p = pairs_at(pairs);
+      const __m512i l = plane_at(last);
+      _mm512_storeu_si512(out + i, values(h, p, l));
+      _mm512_storeu_si512(out + i + 64, values(second(h), second(p), second(l)));
     }
   }
 };

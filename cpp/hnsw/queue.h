@@ -19,9 +19,13 @@ struct Candidate {
 };
 
 // Nearest first; equal distances by slot, so that results do not depend on the order of arrival.
-inline bool nearer(const Candidate& a, const Candidate& b) {
-  return a.distance < b.distance || (a.distance == b.distance && a.slot < b.slot);
-}
+// An object, not a function: sorting by a pointer to a function calls it for every comparison.
+struct Nearer {
+  bool operator()(const Candidate& a, const Candidate& b) const {
+    return a.distance < b.distance || (a.distance == b.distance && a.slot < b.slot);
+  }
+};
+inline constexpr Nearer nearer{};
 
 class SortedQueue {
  public:

@@ -19,7 +19,7 @@ inline std::uint64_t since_ns(Clock::time_point started) {
 
 // Walks expand several nodes a step, for which they compute a few distances too many; the narrower the
 // search, the larger the share of those.
-inline std::size_t beam_for(std::size_t ef) { return ef < 24 ? 1 : ef < 64 ? 2 : 3; }
+inline std::size_t beam_for(std::size_t ef) { return ef < 64 ? 2 : 3; }
 
 // The early stop looks at the distance of the k-th nearest, which of very few says little.
 constexpr std::size_t fewest_ranked = 10;

@@ -2,22 +2,21 @@
 #include "hnsw/select.h"
 
 #include <algorithm>
+#include <array>
 
 namespace embedcore::hnsw {
 
 void select_neighbours(const Space& space, const Tree& tree, std::span<const Candidate> candidates,
                        const Selection& selection, std::vector<Candidate>& chosen) {
-  // A probe from each chosen one, made once; kept between calls, so that nothing is allocated.
-  static thread_local std::vector<ProbeBuffer> buffers;
-  static thread_local std::vector<Probe> probes;
+  static thread_local ProbeBuffer buffer;
+  static thread_local std::vector<Slot> slots; // of the chosen
   static thread_local std::vector<Candidate> pruned;
-  if (buffers.size() < selection.limit + 1) buffers.resize(selection.limit + 1);
-  probes.clear();
+  slots.clear();
   pruned.clear();
   chosen.clear();
   const auto choose = [&](const Candidate& c) {
     chosen.push_back(c);
-    probes.push_back(Probe::between(space, c.slot, buffers[probes.size()]));
+    slots.push_back(c.slot);
   };
   for (const Candidate& c : selection.kept) choose(c);
   const auto forced = [&](const Candidate& c) {
@@ -32,6 +31,22 @@ void select_neighbours(const Space& space, const Tree& tree, std::span<const Can
     return (between > 0 ? selection.alpha * between : between) < distance;
   };
 
+  // Four at a time where kernels take four codes at once; of originals each costs its own cache lines.
+  const std::size_t step = space.codec.load(std::memory_order_acquire) != nullptr || space.lean ? 4 : 1;
+  const auto is_covered = [&](const Candidate& c) {
+    if (slots.empty()) return false;
+    const Probe own = Probe::between(space, c.slot, buffer);
+    std::array<float, 4> between{};
+    for (std::size_t i = 0; i < slots.size(); i += step) {
+      const std::size_t n = std::min(step, slots.size() - i);
+      own.to(slots.data() + i, n, between.data());
+      for (std::size_t j = 0; j < n; ++j) {
+        if (covers(between[j], c.distance)) return true;
+      }
+    }
+    return false;
+  };
+
   for (const Candidate& c : candidates) {
     if (forced(c)) {
       --reserved;
@@ -39,9 +54,7 @@ void select_neighbours(const Space& space, const Tree& tree, std::span<const Can
       continue;
     }
     if (chosen.size() + reserved >= selection.limit) continue;
-    const bool covered = std::any_of(probes.begin(), probes.end(), [&](const Probe& other) {
-      return covers(other.to(c.slot), c.distance);
-    });
+    const bool covered = is_covered(c);
     if (covered) {
       pruned.push_back(c);
     } else {

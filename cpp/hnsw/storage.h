@@ -91,6 +91,11 @@ class Storage {
   [[nodiscard]] Rows rows() const { return {block_base_ + row_offset_, block_bytes_, row_bytes_}; }
   [[nodiscard]] Rows originals() const { return {original_base_, original_stride_, original_bytes_}; }
   [[nodiscard]] const std::byte* blocks() const { return block_base_; }
+  // The level-0 links and the first line of the row, from memory.
+  void ask_for_block(Slot slot) const {
+    const std::byte* block = block_base_ + slot * block_bytes_;
+    for (std::size_t at = 0; at <= row_offset_; at += 64) __builtin_prefetch(block + at, 0, 3);
+  }
   // Returns 1 / |what was kept|, which is the caller's to note in the node.
   float store_original(Slot slot, const float* vector) const { return kept_->store(vector, original(slot)); }
   void load_original(Slot slot, float* vector) const { kept_->load(original(slot), vector); }

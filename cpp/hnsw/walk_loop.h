@@ -352,7 +352,12 @@ float largest(const float* x, std::size_t n) {
   return result;
 }
 
+template <class U4>
 void unpack(const std::byte* u4, std::size_t n, std::uint8_t* out) {
+  if constexpr (requires { U4::unpack; }) {
+    U4::unpack(u4, n, out);
+    return;
+  }
   const auto* high = reinterpret_cast<const std::uint8_t*>(u4);
   const std::uint8_t* pairs = high + n / 8;
   const std::uint8_t* low = pairs + n / 4;
@@ -402,7 +407,7 @@ constexpr Kernels make_kernels(const char* name, float (*dot)(const float*, cons
           dot,
           l2,
           largest,
-          unpack,
+          unpack<U4<l>>,
           tile};
 }
 
