@@ -156,8 +156,7 @@ py::tuple exact_search(int metric, const Floats& base, const Floats& queries, st
   Status status;
   {
     const py::gil_scoped_release release;
-    status = hnsw::check_vectors(config, base_rows.data, base_rows.count, "base vector");
-    if (status.ok()) status = hnsw::check_vectors(config, query_rows.data, n, "query");
+    status = hnsw::check_vectors(config, query_rows.data, n, "query");
     if (status.ok()) {
       status = hnsw::exact_search(
           config.metric, config.dim, base_rows, query_rows, k, threads, [&] { return interruption.poll(0); },

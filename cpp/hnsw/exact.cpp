@@ -18,6 +18,7 @@
 #include "hnsw/kernels.h"
 #include "hnsw/originals.h"
 #include "hnsw/parallel.h"
+#include "hnsw/validate.h"
 
 namespace embedcore::hnsw {
 
@@ -234,6 +235,20 @@ class Group {
   double reach_ = 0; // the largest norm
 };
 
+// Of what the workers refuse, what comes first in the base: whichever worker was faster, the same is named.
+struct FirstRefusal {
+  void note(std::size_t row, Status why) {
+    const std::lock_guard lock(mutex);
+    if (!status.ok() && row >= at) return;
+    at = row;
+    status = std::move(why);
+  }
+
+  std::mutex mutex;
+  std::size_t at = 0;
+  Status status;
+};
+
 } // namespace
 
 Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, std::size_t k,
@@ -247,7 +262,10 @@ Status exact_search(Metric metric, std::uint32_t dim, Rows base, Rows queries, s
 Status exact_search(const Kernels& kernels, Metric metric, std::uint32_t dim, Rows base, Rows queries,
                     std::size_t k, unsigned threads, const std::function<bool()>& keep_going,
                     std::int64_t* ids, float* distances) {
-  if (queries.count == 0 || k == 0) return {};
+  Config config;
+  config.dim = dim;
+  config.metric = metric;
+  if (queries.count == 0 || k == 0) return check_vectors(config, base.data, base.count, "base vector");
   const Job job{kernels, metric, dim, base, k};
 
   // Tasks are (group of queries, part of base); parts only where groups alone would leave threads idle.
@@ -263,6 +281,7 @@ Status exact_search(const Kernels& kernels, Metric metric, std::uint32_t dim, Ro
 
   std::atomic<std::size_t> next{0};
   std::atomic<bool> stop{false};
+  FirstRefusal refusal;
   run_workers(workers_for(threads, groups * parts), [&](unsigned worker) {
     Group members(job);
     for (;;) {
@@ -274,7 +293,12 @@ Status exact_search(const Kernels& kernels, Metric metric, std::uint32_t dim, Ro
                     &heaps[first * parts + part], parts);
       const std::size_t end = std::min((part + 1) * part_rows, base.count);
       for (std::size_t row = part * part_rows; row < end; row += members.block_rows()) {
-        members.meet(row, std::min(row + members.block_rows(), end));
+        const std::size_t block_end = std::min(row + members.block_rows(), end);
+        if (first == 0) { // once for all groups, where it costs no way through memory of its own
+          Status status = check_vectors(config, base.data + row * dim, block_end - row, "base vector", row);
+          if (!status.ok()) return refusal.note(row, std::move(status));
+        }
+        members.meet(row, block_end);
         if (worker == 0 && keep_going && !keep_going()) {
           stop.store(true, std::memory_order_relaxed);
           return;
@@ -283,6 +307,7 @@ Status exact_search(const Kernels& kernels, Metric metric, std::uint32_t dim, Ro
     }
   });
   if (stop.load()) return {Code::cancelled, "exact search was stopped"};
+  if (!refusal.status.ok()) return refusal.status;
 
   for (std::size_t q = 0; q < queries.count; ++q) {
     Heap& hits = heaps[q * parts];

@@ -67,7 +67,8 @@ Status check_ids(std::span<const std::int64_t> ids) {
   return refuse("id " + std::to_string(*twice) + " comes more than once in one call; keep its last vector");
 }
 
-Status check_vectors(const Config& config, const float* rows, std::size_t n, const char* noun) {
+Status check_vectors(const Config& config, const float* rows, std::size_t n, const char* noun,
+                     std::size_t first) {
   const auto& kernels = chosen_kernels();
   if (!kernels.ok()) return kernels.error();
   for (std::size_t i = 0; i < n; ++i) {
@@ -82,7 +83,7 @@ Status check_vectors(const Config& config, const float* rows, std::size_t n, con
       zero = std::sqrt(exact) < smallest_norm;
     }
     if (bounded && !zero) continue;
-    return explain(row, config.dim, std::string(noun) + " " + std::to_string(i), zero);
+    return explain(row, config.dim, std::string(noun) + " " + std::to_string(first + i), zero);
   }
   return {};
 }

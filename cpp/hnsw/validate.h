@@ -16,8 +16,9 @@ Codes settled_codes(const Config& config);
 // Not negative, none twice.
 Status check_ids(std::span<const std::int64_t> ids);
 // Every value finite, every squared norm within float32, none zero under cosine. rows: (n, dim). noun says
-// what a row is in the message, e.g. "query".
-Status check_vectors(const Config& config, const float* rows, std::size_t n, const char* noun);
+// what a row is in the message, e.g. "query"; first is the number of the first.
+Status check_vectors(const Config& config, const float* rows, std::size_t n, const char* noun,
+                     std::size_t first = 0);
 // Beside that, what the dtype cannot hold: values beyond float16, and under cosine vectors that it rounds to
 // zero. Pre-condition: check_vectors.
 Status check_fits(const Config& config, const float* rows, std::size_t n);

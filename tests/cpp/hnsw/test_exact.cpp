@@ -166,6 +166,28 @@ TEST(exact_search_orders_equal_distances_by_row) {
   }
 }
 
+TEST(exact_search_names_the_first_bad_row_of_the_base) {
+  constexpr std::uint32_t dim = 8;
+  std::vector<float> base(std::size_t{400'000} * dim, 0.5f); // several parts for several threads
+  std::vector<float> queries(300 * dim, 1.0f);               // and two groups
+  const std::size_t rows = base.size() / dim;
+  for (const std::size_t bad : {rows - 1, rows / 2, std::size_t{77}}) { // each before the last
+    base[bad * dim + 3] = std::numeric_limits<float>::quiet_NaN();
+    for (const unsigned threads : {1u, 3u}) {
+      std::vector<std::int64_t> ids(300);
+      std::vector<float> distances(300);
+      const Status status = hnsw::exact_search(Metric::l2, dim, {base.data(), rows}, {queries.data(), 300}, 1,
+                                               threads, {}, ids.data(), distances.data());
+      CHECK(status.error().code == Code::invalid_argument);
+      CHECK_EQ(status.message(),
+               "base vector " + std::to_string(bad) + " holds NaN at position 3; all values must be finite");
+    }
+  }
+  CHECK(!hnsw::exact_search(Metric::l2, dim, {base.data(), rows}, {queries.data(), 0}, 1, 1, {}, nullptr,
+                            nullptr)
+             .ok()); // even where nothing is asked
+}
+
 TEST(exact_search_stops_when_asked) {
   const std::vector<float> base(80000, 1.0f);
   for (const std::size_t queries : {1, 40}) {
