@@ -179,7 +179,7 @@ TEST(exact_search_names_the_first_bad_row_of_the_base) {
       const Status status = hnsw::exact_search(Metric::l2, dim, {base.data(), rows}, {queries.data(), 300}, 1,
                                                threads, {}, ids.data(), distances.data());
       CHECK(status.error().code == Code::invalid_argument);
-      CHECK_EQ(status.message(),
+      CHECK_EQ(status.error().message,
                "base vector " + std::to_string(bad) + " holds NaN at position 3; all values must be finite");
     }
   }
