@@ -9,11 +9,12 @@ namespace embedcore::bindings {
 // and calibrations are all that the core reads.
 const char* python_code(Code code) { return code == Code::data_loss ? "corrupt_snapshot" : name_of(code); }
 
-void raise(const Error& error) {
+void raise(const Error& error) { raise_as(python_code(error.code), error.message); }
+
+void raise_as(const char* code, const std::string& message) {
   namespace py = pybind11;
   // Imported when first needed: embedcore imports this module, not the reverse.
-  const py::object exception =
-      py::module_::import("embedcore.errors").attr("error_of")(python_code(error.code), error.message);
+  const py::object exception = py::module_::import("embedcore.errors").attr("error_of")(code, message);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
   throw py::error_already_set();
 }

@@ -15,6 +15,7 @@ from embedcore.errors import CorruptSnapshotError, EmbedcoreError, WouldBlock
 if TYPE_CHECKING:
     from embedcore.client import AsyncClient, Client
     from embedcore.dual_write import ScoreCalibration, blend
+    from embedcore.dual_writer import DualWriter
     from embedcore.index import Index, SearchResult, build_info, exact_search
     from embedcore.platform import Platform
 
@@ -28,6 +29,7 @@ _HOMES = {
     "SearchResult": "embedcore.index",
     "build_info": "embedcore.index",
     "exact_search": "embedcore.index",
+    "DualWriter": "embedcore.dual_writer",
     "ScoreCalibration": "embedcore.dual_write",
     "blend": "embedcore.dual_write",
     "Platform": "embedcore.platform",
@@ -39,6 +41,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "CorruptSnapshotError",
+    "DualWriter",
     "EmbedcoreError",
     "Index",
     "Platform",
