@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench ann | compare | scale``."""
+"""The command line: ``python -m bench ann | compare | dualwrite | scale``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from bench import ann, compare, datasets, engines, scale
+from bench import ann, compare, datasets, dualwrite, engines, scale
 from bench.checkouts import CheckoutError
 
 app = typer.Typer(
@@ -118,6 +118,34 @@ def scale_command(
             _words(peers), [10], [level], rounds=rounds, pass_s=pass_seconds, curve=False, yardstick=False
         )
         scale.run([int(word) for word in sizes.split(",")], plan, wanted, console, out)
+    except (datasets.DataError, ValueError) as error:
+        _fail(console, error, 2)
+
+
+@app.command("dualwrite")
+def dualwrite_command(
+    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
+    n: Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")] = None,
+    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=datasets.VECTORS_VARIABLE,
+            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
+        ),
+    ] = None,
+    operations: Annotated[int, typer.Option(min=64, help="Empty operations of a round.")] = 4_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each case.")] = 5,
+    batch: Annotated[int, typer.Option(min=1, help="Items of one upsert.")] = 64,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/dualwrite-DATE.")] = None,
+) -> None:
+    """Empty operations through the write stream, and a dual write against two adds."""
+    console = _console()
+    try:
+        wanted = datasets.Wanted(data, n, dim, None, 100, vectors, depth=10)
+        dualwrite.run(wanted, operations, rounds, batch, console, out)
+    except dualwrite.BuildError as error:
+        _fail(console, error, 1)
     except (datasets.DataError, ValueError) as error:
         _fail(console, error, 2)
 

@@ -56,7 +56,7 @@ DualWriter::~DualWriter() {
     return;
   }
   Patience patience;
-  patience.timeout = std::chrono::seconds(5);
+  patience.timeout = std::chrono::seconds(1);
   if (!close(false, patience).ok()) {
     for (Runner& runner : lanes_) {
       if (runner.thread.joinable()) runner.thread.detach(); // it keeps alive what it needs

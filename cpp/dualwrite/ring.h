@@ -149,18 +149,29 @@ class Ring {
     }
   }
 
-  // Producers, when n could not be claimed: parks the gates in the way that may be parked; how many it was.
+  // Producers, when n could not be claimed: parks the gates in the way and says how many it was. None, where
+  // that would give no room: one in the way may not be parked, or is being read, or a gap is in the way.
   std::size_t park_blockers(std::size_t n) {
-    std::size_t count = 0;
     const Word last = after(claimed(), n);
-    for (std::size_t g = 0; g < used_.load(std::memory_order_acquire); ++g) {
-      Gate& gate = gates_[g];
-      Word word = gate.word.load(std::memory_order_acquire);
-      const Word at = gate_position(word);
-      if (state_of(word) != open || ahead(last, at) <= capacity_) continue;
-      if (!gate.parkable.load(std::memory_order_relaxed)) continue;
-      count += gate.word.compare_exchange_strong(word, gate_word(at, parked), std::memory_order_acq_rel,
-                                                 std::memory_order_relaxed);
+    if (ahead(last, published()) > capacity_) return 0;
+    const std::size_t gates = used_.load(std::memory_order_acquire);
+    std::array<Word, max_gates> seen{};
+    for (std::size_t g = 0; g < gates; ++g) {
+      seen[g] = gates_[g].word.load(std::memory_order_acquire);
+      const State state = state_of(seen[g]);
+      const bool blocks =
+          (state == open || state == reading) && ahead(last, gate_position(seen[g])) > capacity_;
+      if (!blocks) {
+        seen[g] = gate_word(0, absent);
+      } else if (state == reading || !gates_[g].parkable.load(std::memory_order_relaxed)) {
+        return 0;
+      }
+    }
+    std::size_t count = 0;
+    for (std::size_t g = 0; g < gates; ++g) {
+      if (state_of(seen[g]) != open) continue;
+      count += gates_[g].word.compare_exchange_strong(seen[g], gate_word(gate_position(seen[g]), parked),
+                                                      std::memory_order_acq_rel, std::memory_order_relaxed);
     }
     return count;
   }

@@ -140,7 +140,7 @@ class DualWriter:
 
         ``ids``: (n,) whole numbers in 0..2^63-1, none twice. ``vectors``: per lane, by its number, an array
         (n, dim) or None: that lane has no vector yet (also where the list ends early). Arrays are copied and
-        are the caller's again at once. The array of a detached lane is ignored.
+        are the caller's again at once. The array of a detached lane is ignored, unless another lane takes it.
 
         ``timeout``: seconds to wait for room in the ring; 0 does not wait, None waits. When it has passed,
         WouldBlock is raised and nothing was accepted. Without a timeout more than ``capacity`` items may be
@@ -350,8 +350,6 @@ class DualWriter:
             raise InvalidArgument(
                 f"an array came for lane {lane}, but lanes are {self.lanes}; give one per lane"
             )
-        if lane not in self._indexes:
-            return None  # detached
         rows, _ = rows_of(array, dim, f"vectors of lane {lane}")
         if len(rows) != n:
             raise InvalidArgument(
@@ -382,7 +380,7 @@ class DualWriter:
         if self._process == os.getpid():
             # A lane that hangs in its index is left: its thread ends with the process.
             with contextlib.suppress(EmbedcoreError):
-                self._native.close(False, 2.0)
+                self._native.close(False, 0.5)
 
 
 _open: weakref.WeakSet[DualWriter] = weakref.WeakSet()
