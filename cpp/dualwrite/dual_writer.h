@@ -121,6 +121,7 @@ class DualWriter {
   Status place(const LaneSpec& spec,
                Lane::Spec& lane); // where in the stream it begins; its gate is open then
   Status await_end(Runner& runner, const Patience& patience);
+  void withdraw(const Lane& lane); // its gate and, where no other lane needs it, its column
 
   const std::shared_ptr<Stream> stream_; // the appliers' too: one that hangs in its index outlives the writer
   const int process_;
@@ -129,7 +130,8 @@ class DualWriter {
   std::mutex control_;
   mutable std::shared_mutex lanes_mutex_; // guards lanes_; never held while waiting
   std::vector<Runner> lanes_;
-  bool close_done_ = false; // under control_
+  std::vector<Runner> leaving_; // detached, with a thread that has not come back yet; under control_
+  bool close_done_ = false;     // under control_
   std::atomic<std::uint64_t> accepted_{0}, waits_{0}, refusals_{0};
 };
 

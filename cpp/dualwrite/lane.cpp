@@ -52,7 +52,8 @@ Lane::Lane(std::shared_ptr<Stream> stream, Spec spec)
 std::size_t Lane::step(std::size_t most) {
   const std::lock_guard lock(turn_mutex_);
   std::size_t done = 0;
-  while (done < most) {
+  // A stopped lane's gate may be another lane's already.
+  while (done < most && !stopping_.load(std::memory_order_acquire)) {
     const Turned turned = turn(std::min(most - done, batch_limit_));
     if (turned.applied == 0) break;
     done += turned.applied;

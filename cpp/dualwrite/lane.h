@@ -73,7 +73,8 @@ class Lane {
   std::size_t step(std::size_t most);
   // The applier thread: turns until the lane is stopped, or the stream has ended and all is applied.
   void run();
-  void stop(); // run() returns after its turn
+  void stop();   // run() returns after its turn, and step() does nothing any more
+  void settle(); // waits for the turn in progress
 
   // From the next write on. Returns the sequence number up to which writes went to the old one. Waits for the
   // turn in progress.
@@ -89,7 +90,7 @@ class Lane {
   [[nodiscard]] const std::shared_ptr<Column>& column() const { return spec_.column; }
   [[nodiscard]] bool has_source() const { return static_cast<bool>(spec_.source); }
   [[nodiscard]] bool may_park() const { return has_source() && stream_->options.park; }
-  [[nodiscard]] bool feeds(const void* index) const;
+  [[nodiscard]] bool feeds(const void* index);
   [[nodiscard]] std::uint64_t position() const { return position_.load(std::memory_order_acquire); }
   [[nodiscard]] std::uint64_t sequence() const { return sequence_.load(std::memory_order_acquire); }
   // Nothing will be applied any more.

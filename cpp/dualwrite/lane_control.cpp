@@ -59,8 +59,10 @@ Result<std::uint64_t> Lane::take_over(Lane& mine, Lane& other) {
   return mine.sequence();
 }
 
-bool Lane::feeds(const void* index) const {
-  const std::lock_guard lock(turn_mutex_);
+void Lane::settle() { const Hold hold(wanted_, turn_mutex_); }
+
+bool Lane::feeds(const void* index) {
+  const Hold hold(wanted_, turn_mutex_);
   return spec_.target->index() == index;
 }
 

@@ -9,37 +9,35 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedcore import _native
+from embedcore.dual_write_input import (
+    Source,
+    Target,
+    Write,
+    dim_of,
+    lane_of,
+    seconds_of,
+    sequences_of,
+    source_of,
+    target_of,
+)
 from embedcore.errors import EmbedcoreError, InvalidArgument, NotFound, Unavailable
 from embedcore.index import Index
-from embedcore.index_input import array_of, ids_of, number, one_of, rows_of, whole
+from embedcore.index_input import ids_of, number, rows_of, whole
 
 __all__ = ["DualWriter", "Failure", "Source", "Target", "Write"]
 
-_METRICS: Final = ("cosine", "ip", "l2")
-_UPSERT, _MISSING, _REMOVE = range(3)  # in the order of the native enumeration
-_LAST: Final = 2**52 - 1  # sequence numbers, as far as the ring counts
-_U32_MAX: Final = 2**32 - 1
-
-
-class Write(NamedTuple):
-    """One write of the source of record. ``vector`` (dim,), or None: removed, or no vector yet."""
-
-    sequence: int
-    id: int
-    vector: ArrayLike | None = None
-    removed: bool = False
+_LAST: Final = 2**63 - 1  # sequence number to ask for
 
 
 class Failure(NamedTuple):
@@ -47,22 +45,6 @@ class Failure(NamedTuple):
 
     sequence: int
     reason: str
-
-
-class Target(Protocol):
-    """What a lane can write to beside :class:`embedcore.Index`. An exception goes on the failure record.
-
-    ``metric`` is optional ("l2"): what incoming vectors are checked for.
-    """
-
-    @property
-    def dim(self) -> int: ...
-    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], /) -> object: ...
-    def remove(self, ids: NDArray[np.int64], /) -> object: ...
-
-
-# Up to `limit` writes from a sequence number on, in ascending order; none: there are none yet.
-Source = Callable[[int, int], Iterable[Write]]
 
 
 class DualWriter:
@@ -106,7 +88,8 @@ class DualWriter:
         if not 0 < seconds <= 1e6:
             raise InvalidArgument(f"gap_threshold is {gap_threshold}; it must be above 0, in seconds")
         lanes = [
-            (*_target(index), _source(source, index)) for index, source in zip(given, callers, strict=True)
+            (*target_of(index), source_of(source, index))
+            for index, source in zip(given, callers, strict=True)
         ]
         self._capacity = whole(capacity, "capacity", 1, 2**30)
         self._native = _native.DualWriter(
@@ -181,16 +164,18 @@ class DualWriter:
         step meanwhile. Where callers' numbers came out of order, it waits for all that was accepted so far.
         """
         self._usable(closed=True)
-        self._native.wait(whole(ticket, "ticket", 0, 2**64 - 1), _seconds(timeout))
+        self._native.wait(whole(ticket, "ticket", 0, 2**64 - 1), seconds_of(timeout))
 
     # Reading.
 
     @property
     def applied(self) -> list[int]:
         """By lane number: the sequence number up to which all is applied or recorded; -1 once detached."""
-        live = set(self._native.lanes())
-        known = range(max(self._dims, default=-1) + 1)
-        return [self._native.lane_stats(lane)["applied"] if lane in live else -1 for lane in known]
+        found = [-1] * (max(self._dims, default=-1) + 1)
+        for lane in self._native.lanes():
+            with contextlib.suppress(NotFound):  # detached just now
+                found[lane] = self._native.lane_stats(lane)["applied"]
+        return found
 
     @property
     def lanes(self) -> list[int]:
@@ -206,7 +191,7 @@ class DualWriter:
 
     def failures(self, lane: int) -> dict[int, Failure]:
         """The items that this lane does not hold as the stream has them, by id, oldest failure first."""
-        found = self._native.failures(_lane(lane))
+        found = self._native.failures(lane_of(lane))
         return {item: Failure(sequence, reason) for item, sequence, reason in found}
 
     def stats(self, lane: int | None = None) -> dict[str, Any]:
@@ -222,7 +207,7 @@ class DualWriter:
         "publish_gaps".
         """
         if lane is not None:
-            return self._native.lane_stats(_lane(lane))
+            return self._native.lane_stats(lane_of(lane))
         return {"capacity": self._capacity, **self._native.stats()}
 
     # Lanes.
@@ -244,15 +229,15 @@ class DualWriter:
         its own. Otherwise producers hand in an array for its number; until they do it has no vectors yet.
         """
         self._usable()
-        native, dim, metric = _target(index)
+        native, dim, metric = target_of(index)
         with self._control:
             lane = self._native.attach(
                 native,
                 dim,
                 metric,
-                _source(source, index),
+                source_of(source, index),
                 None if from_sequence is None else whole(from_sequence, "from_sequence", 1, _LAST),
-                None if vectors_of is None else _lane(vectors_of),
+                None if vectors_of is None else lane_of(vectors_of),
             )
             self._known(lane, index)
         return lane
@@ -260,7 +245,7 @@ class DualWriter:
     def detach(self, lane: int) -> None:
         """Takes a lane off while writes go on. Its index gets no more writes once this returns."""
         self._usable()
-        lane = _lane(lane)
+        lane = lane_of(lane)
         with self._control:
             try:
                 self._native.detach(lane)
@@ -279,8 +264,8 @@ class DualWriter:
         :meth:`index`.
         """
         self._usable()
-        native, dim, metric = _target(index)
-        lane = _lane(lane)
+        native, dim, metric = target_of(index)
+        lane = lane_of(lane)
         with self._control:
             sequence = self._native.swap(lane, native, dim, metric)
             feeder = next((n for n, held in self._indexes.items() if held is index and n != lane), None)
@@ -298,7 +283,7 @@ class DualWriter:
         them from its source.
         """
         self._usable()
-        return self._native.step(_lane(lane), whole(n, "n", 0, 2**63 - 1))
+        return self._native.step(lane_of(lane), whole(n, "n", 0, 2**63 - 1))
 
     def close(self, drain: bool = True) -> None:
         """Accepts no more writes, lets the lanes finish, and ends their threads. A second call does nothing.
@@ -340,7 +325,7 @@ class DualWriter:
 
     def _known(self, lane: int, index: Index | Target) -> None:
         self._indexes[lane] = index
-        self._dims[lane] = _dim(index)
+        self._dims[lane] = dim_of(index)
 
     def _rows(self, lane: int, array: ArrayLike | None, n: int) -> NDArray[np.float32] | None:
         if array is None:
@@ -370,9 +355,9 @@ class DualWriter:
             removes,
             ids,
             rows,
-            None if sequences is None else _sequences(sequences),
-            None if lanes is None else [_lane(lane) for lane in lanes],
-            _seconds(timeout),
+            None if sequences is None else sequences_of(sequences),
+            None if lanes is None else [lane_of(lane) for lane in lanes],
+            seconds_of(timeout),
         )
 
     def _end(self) -> None:
@@ -391,68 +376,3 @@ _open: weakref.WeakSet[DualWriter] = weakref.WeakSet()
 def _end_all() -> None:
     for writer in list(_open):
         writer._end()
-
-
-def _lane(value: object) -> int:
-    return whole(value, "lane", 0, _U32_MAX)
-
-
-def _seconds(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    seconds = number(timeout, "timeout")
-    if seconds < 0:
-        raise InvalidArgument(f"timeout is {timeout}; give seconds from 0 on, or None to wait")
-    return None if math.isinf(seconds) else seconds
-
-
-def _sequences(given: ArrayLike) -> NDArray[np.uint64]:
-    array = array_of(given, "sequences")
-    if array.size == 0:
-        return np.empty(0, dtype=np.uint64)
-    if array.dtype.kind not in "iu" or array.ndim > 1:
-        raise InvalidArgument(f"sequences are {array.dtype} {array.shape}; give whole numbers (n,)")
-    if int(array.min()) < 1:
-        raise InvalidArgument(f"sequence {int(array.min())} is too small; they count from 1")
-    return np.require(array, np.uint64, ("C", "ALIGNED")).reshape(-1)
-
-
-def _dim(index: Index | Target) -> int:
-    return whole(index.dim, "dim of the index", 1, 65535)
-
-
-def _target(index: Index | Target) -> tuple[Any, int, int]:
-    """The native index, or the object itself, with its dimension and metric."""
-    if isinstance(index, Index):
-        return index.native, index.dim, one_of(index.metric, "metric", _METRICS)
-    if not all(hasattr(index, name) for name in ("add", "remove", "dim")):
-        kind = type(index).__name__
-        raise InvalidArgument(f"{kind} is no index; give an embedcore.Index, or what has add, remove and dim")
-    return index, _dim(index), one_of(getattr(index, "metric", "l2"), "metric", _METRICS)
-
-
-def _source(source: Source | None, index: Index | Target) -> Callable[[int, int], tuple[Any, ...]] | None:
-    """The source in the form that the native core takes: arrays."""
-    if source is None:
-        return None
-    if not callable(source):
-        raise InvalidArgument(f"source is {source!r}; give a function of (from_sequence, limit)")
-    dim = _dim(index)
-
-    def arrays(from_sequence: int, limit: int) -> tuple[Any, ...]:
-        writes = list(source(from_sequence, limit))
-        kinds = [
-            _REMOVE if write.removed else _MISSING if write.vector is None else _UPSERT for write in writes
-        ]
-        rows = np.empty((kinds.count(_UPSERT), dim), dtype=np.float32)
-        vectors = (write.vector for write, kind in zip(writes, kinds, strict=True) if kind == _UPSERT)
-        for row, vector in zip(rows, vectors, strict=True):
-            row[:] = rows_of(vector, dim, "the source's vector")[0] if vector is not None else 0
-        return (
-            np.array([write.sequence for write in writes], dtype=np.uint64),
-            np.array([write.id for write in writes], dtype=np.int64),
-            np.array(kinds, dtype=np.uint8),
-            rows,
-        )
-
-    return arrays

@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "dualwrite/ring.h"
-#include "support/explore.h"
+#include "support/explored.h"
 
 using embedcore::dualwrite::Bell;
 using embedcore::dualwrite::Ring;

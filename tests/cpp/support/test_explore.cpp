@@ -1,5 +1,5 @@
 // The explorer finds what it is for: a lost update, a lost wake-up; and counts schedules as it should.
-#include "support/explore.h"
+#include "support/explored.h"
 
 #include <memory>
 #include <set>

@@ -13,7 +13,7 @@ from bench.machine import describe
 from bench.ratios import NOT_MEASURED, Ratio, order_of_round, ratio
 
 import embedcore
-from bench import ann, compare, datasets, engines, plots, summary, sweep, truth, worker
+from bench import ann, compare, datasets, dualwrite, engines, plots, summary, sweep, truth, worker
 
 LEVEL = 0.9
 NAMES = ("embedcore", "hnswlib", "exact")
@@ -156,3 +156,16 @@ def test_a_configuration_that_is_refused_is_not_available() -> None:
     with pytest.raises(engines.NotAvailable, match="refuses"):
         engines.own.Embedcore(engines.Configuration(8, "l2", 10), {"dtype": "float13"})
     assert worker._problem(engines.NotAvailable("why")) == ("refused", "why")
+
+
+def test_dual_write_is_compared_with_two_adds(data: datasets.Dataset, tmp_path: Path) -> None:
+    found = dualwrite.dual_write(np.asarray(data.base)[:100], data.metric, rounds=2, batch=30)
+    assert set(found["cpu_s"]) == {"at once", "in batches", "dual"}
+    for name in ("at once", "in batches"):
+        assert found["ratios"][name]["least"] > 0
+    program = tmp_path / "program"
+    row = '{"case": "ring", "lanes": 1, "batch": 64, "accepted_per_s": 3, "applied_per_s": %s}'
+    program.write_text(f"#!/bin/sh\necho '{row % 1}'\necho '{row % 2}'\n")
+    program.chmod(0o755)
+    (case,) = dualwrite.empty_operations(128, 2, program)
+    assert case["applied_per_s"] == {"median": 1.5, "least": 1.0, "most": 2.0}
