@@ -4,6 +4,10 @@
 // the source has until it has that number. After it everything up to the position is applied, and if the ring
 // still holds all that came since, the lane reads on there. Rounds get shorter as long as the lane is faster
 // than the producers; one that is slower stays parked.
+//
+// Why nothing is missed: a write with a position of the round has a number of at most the round's, and was in
+// the source before it was claimed. The next round asks from the number after this round's; what is claimed
+// later with a lower number is late, which the stream's numbering knows, and the next round asks from there.
 #include <algorithm>
 #include <exception>
 #include <string>
@@ -62,7 +66,8 @@ bool Lane::take_from_source(std::size_t most) {
   apply();
   caught_up_.fetch_add(writes_.ids.size(), std::memory_order_relaxed);
   next_ = writes_.sequences.back() + 1;
-  advance(position_.load(std::memory_order_relaxed), writes_.sequences.back());
+  // Not beyond the round: what the source shows of later writes may have gaps that are filled later.
+  advance(position_.load(std::memory_order_relaxed), std::min(writes_.sequences.back(), round_->sequence));
   return true;
 }
 

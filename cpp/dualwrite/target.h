@@ -59,7 +59,8 @@ struct SourceWrites {
 
 // The source of record: up to `limit` writes with sequence numbers of at least `from`, oldest first; writes
 // that a later one made void may be left out. Empty: there is none yet. Called by the lane's thread, or by
-// that of step(); must hold a write before the writer is given it, or soon after.
+// that of step(). Must hold a write before the writer is given it; where the writer numbers, so that a number
+// is known only after, it must never show a write while a lower one is still to come.
 using Source = std::function<Status(std::uint64_t from, std::size_t limit, SourceWrites& out)>;
 
 } // namespace embedcore::dualwrite

@@ -207,3 +207,31 @@ TEST(lanes_begin_from_their_source_where_the_ring_no_longer_has_it) {
   CHECK_EQ(b->items().size(), std::size_t{7});
   CHECK(writer->wait(9, at_once()).ok());
 }
+
+TEST(lanes_that_catch_up_miss_no_write_that_their_source_showed_out_of_order) {
+  const auto a = make(), b = make();
+  MapStore store;
+  const auto writer = open({lane_to(a), lane_to(b, store.source())}, options(2, 0));
+  const auto write = [&](std::uint64_t sequence) {
+    const auto id = static_cast<std::int64_t>(sequence);
+    CHECK(upsert(*writer, {id}, static_cast<float>(sequence), 2, at_once(), {sequence}).ok());
+    CHECK(writer->step(0, everything).ok());
+  };
+  for (std::uint64_t s = 1; s <= 5; ++s) {
+    store.put(s, static_cast<std::int64_t>(s), static_cast<float>(s));
+    write(s);
+  }
+  store.put(8, 8, 8.0f); // its producer has not come to write it yet, nor has that of 7 to store it
+  CHECK_EQ(writer->step(1, 3).value(), std::size_t{3});
+  CHECK_EQ(writer->step(1, 3).value(), std::size_t{3}); // 4, 5, 8
+  CHECK_EQ(writer->stats(1).value().applied, std::uint64_t{5});
+  store.put(7, 7, 7.0f);
+  write(7);
+  write(8);
+  CHECK(writer->wait(7, at_once()).error().code == Code::deadline_exceeded);
+  CHECK(writer->step(1, everything).ok());
+  CHECK(!writer->stats(1).value().parked);
+  CHECK(writer->wait(8, at_once()).ok());
+  CHECK(b->items() == a->items());
+  CHECK_EQ(b->items().size(), std::size_t{7});
+}

@@ -71,9 +71,13 @@ class MapTarget final : public Target {
   }
   std::atomic<bool> stuck{false}; // as a dead index is: calls do not come back
   std::optional<std::int64_t> refused_id;
+  std::chrono::microseconds pause{0}; // of each call
+  std::atomic<int> calls{0};
 
  private:
-  void wait_while_stuck() const {
+  void wait_while_stuck() {
+    ++calls;
+    if (pause.count() != 0) std::this_thread::sleep_for(pause);
     while (stuck.load()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   mutable std::mutex mutex_;
