@@ -59,8 +59,9 @@ class DualWriter:
     lane None, or a callable ``source(from_sequence, limit)`` -> writes of the log from there on, in ascending
     order (:class:`Write`). A lane with a source that falls a whole ring behind is *parked*: it holds nobody
     up, catches up from its source and joins the ring again. A source must hold a write before the writer is
-    given it; where the writer numbers, it must show writes in order, none while a lower one is to come. A lane without a source, and every lane with ``park=False``, makes writers wait.
-    ``gap_threshold``: seconds after which a write that was begun and is not finished counts as a publish gap.
+    given it; where the writer numbers, it must show writes in order, none while a lower one is to come. A
+    lane without a source, and every lane with ``park=False``, makes writers wait. ``gap_threshold``: seconds
+    after which a write that was begun and is not finished counts as a publish gap.
 
     An item that a lane has no vector for, or cannot apply, is removed from that lane and put on its failure
     record, since an older vector of it would be wrong. A later write that succeeds takes it off again.
