@@ -3,9 +3,7 @@
 //
 // Locks, in the order in which they are taken
 //   gate         add and remove share it; repair, compact, relocate, check and save hold it alone
-//   entry_mutex  held while a node above the current top level is linked (one in m^level inserts)
 //   table_mutex  the id table's one writer, and the switches
-//   LinkLocks    one at a time, for one list of links
 // Readers take none of them: they hold an epoch guard (Pin) and load atomics.
 //
 // Switches. To replace, remove or move an item takes more than one store, so a reader can see one without
@@ -26,7 +24,6 @@
 #include "hnsw/id_table.h"
 #include "hnsw/index.h"
 #include "hnsw/kernels.h"
-#include "hnsw/link_locks.h"
 #include "hnsw/probe.h"
 #include "hnsw/scratch.h"
 #include "hnsw/storage.h"
@@ -106,10 +103,15 @@ struct Index::Impl {
   void fill(Slot slot, const float* vector, Scratch& scratch);
   const float* kept_unit(Slot slot, std::vector<float>& buffer) const;
   void link(Slot slot, Slot replaced, Scratch& scratch);
+  struct Span { // of levels
+    std::uint32_t first, last;
+  };
+  void link_levels(Slot slot, Slot replaced, const Probe& probe, Entry from, Span levels, Scratch& scratch);
+  void choose(Slot slot, Slot replaced, std::span<const Candidate> met, Scratch& scratch) const;
   void neighbourhood(const Probe& probe, std::uint32_t level, std::size_t breadth,
                      std::vector<Candidate>& nodes, Scratch& scratch) const;
   void measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const;
-  void link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch);
+  void link_back(Slot from, Slot to, std::uint32_t level);
   void publish(Slot slot);
   bool remove(std::int64_t id);
   [[nodiscard]] std::uint8_t level_of(std::int64_t id) const;
@@ -150,10 +152,7 @@ struct Index::Impl {
   void switch_place(Slot old, Slot copy);
   bool reconnect(Slot slot, std::uint32_t level, Scratch& scratch);
   void replace_entry();
-  [[nodiscard]] bool attached(Slot slot) const { // part of the graph
-    const State state = storage.state(slot);
-    return state == State::live || state == State::tombstone || state == State::pending;
-  }
+  [[nodiscard]] bool attached(Slot slot) const { return is_attached(storage.state(slot)); }
   [[nodiscard]] std::vector<std::string> check() const;
   [[nodiscard]] Stats stats() const;
   [[nodiscard]] std::size_t memory_bytes() const;
@@ -174,9 +173,7 @@ struct Index::Impl {
   std::unique_ptr<IdTable> table;
   std::unique_ptr<Tree> tree;
   mutable ScratchPool scratches;
-  LinkLocks locks;
   mutable WriterGate gate;
-  std::mutex entry_mutex;
   mutable std::mutex table_mutex;
   std::atomic<std::uint64_t> entry_word{Entry{}.packed()};
   std::atomic<std::uint64_t> begun{0};

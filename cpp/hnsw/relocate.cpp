@@ -43,7 +43,8 @@ Report Index::Impl::relocate() {
         const Links links = storage.links(slot, level);
         for (std::size_t i = 0; i < links.count; ++i) {
           const Slot target = links.load(i);
-          if (target != no_slot && now_at(target) != target) links.store(i, now_at(target));
+          if (target != no_slot && now_at(target) != target)
+            links.store(i, now_at(target) | (links.word(i) & protected_bit));
         }
       }
     }
@@ -76,7 +77,7 @@ void Index::Impl::copy_node(Slot old, Slot copy) {
   for (std::uint32_t level = 0; level <= source.level; ++level) {
     const Links have = storage.links(old, level);
     const Links get = storage.links(copy, level);
-    for (std::size_t i = 0; i < have.count; ++i) get.store(i, have.load(i));
+    for (std::size_t i = 0; i < have.count; ++i) get.store(i, have.word(i));
   }
 }
 

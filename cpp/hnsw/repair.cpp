@@ -24,7 +24,7 @@ namespace embedcore::hnsw {
 namespace {
 
 constexpr float alpha = 1.2f;
-constexpr std::size_t most_detached = 128; // looked through for one list
+constexpr std::size_t most_leaving = 128; // looked through for one list
 
 } // namespace
 
@@ -62,11 +62,11 @@ Report Index::Impl::repair_up_to(std::uint64_t until) {
   std::vector<Slot> dead;
   for (Slot slot = 0; slot < end; ++slot) {
     if (storage.state(slot) != State::tombstone || storage.died(slot) > until) continue;
-    storage.set_state(slot, State::detached);
+    storage.set_state(slot, State::leaving);
     dead.push_back(slot);
   }
   if (dead.empty()) return report;
-  if (const Entry from = entry(); !from.empty() && storage.state(from.slot) == State::detached)
+  if (const Entry from = entry(); !from.empty() && storage.state(from.slot) == State::leaving)
     replace_entry();
 
   const ScratchPool::Lease lease(scratches);
@@ -79,7 +79,10 @@ Report Index::Impl::repair_up_to(std::uint64_t until) {
     }
     report.changed += changed ? 1u : 0u;
   }
-  for (const Slot slot : dead) tree->contract(slot);
+  for (const Slot slot : dead) {
+    tree->contract(slot);
+    storage.set_state(slot, State::detached);
+  }
   counters.reconnected.fetch_add(report.changed, std::memory_order_relaxed);
   return report;
 }
@@ -101,35 +104,36 @@ void Index::Impl::replace_entry() {
   set_entry(best);
 }
 
-// Whether slot linked to detached nodes on this level; if so it does no longer, the tree's links excepted.
+// Whether slot linked to nodes that are leaving, on this level; if so it does no longer, the tree's links
+// excepted. Beside other writers: each link is exchanged by itself, and one that has changed meanwhile was
+// changed to something that stays.
 bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   const Links links = storage.links(slot, level);
-  const auto stays = [&](Slot to) { return level == 0 && tree->is_protected(slot, to); };
-  const auto gone = [&](Slot to) { return storage.state(to) == State::detached && !stays(to); };
-  std::size_t lost = 0;
-  for (std::size_t i = 0; i < links.count; ++i) {
-    const Slot to = links.load(i);
-    lost += to != no_slot && gone(to) ? 1u : 0u;
-  }
+  auto& words = scratch.words;
+  words.clear();
+  for (std::size_t i = 0; i < links.count; ++i) words.push_back(links.word(i));
+  const auto leaving = [&](Slot to) { return is_leaving(storage.state(to)); };
+  const auto goes = [&](Word word) { return word != empty_word && !is_protected(word) && leaving(word); };
+  const auto lost = static_cast<std::size_t>(std::count_if(words.begin(), words.end(), goes));
   if (lost == 0) return false;
 
   const Probe own = Probe::between(space, slot, scratch.own);
   auto& kept = scratch.best;        // links that stay
   auto& candidates = scratch.found; // what may replace those that go
-  auto& through = scratch.fresh;    // detached nodes, to be looked through in order
+  auto& through = scratch.fresh;    // leaving nodes, to be looked through in order
   kept.clear();
   candidates.clear();
   through.clear();
-  scratch.visited.begin(storage.end(), links.count * (most_detached + 1));
+  scratch.visited.begin(storage.end(), links.count * (most_leaving + 1));
   scratch.visited.insert(slot);
-  for (std::size_t i = 0; i < links.count; ++i) {
-    const Slot to = links.load(i);
+  for (const Word word : words) {
+    const Slot to = target_of(word);
     if (to == no_slot || !scratch.visited.insert(to)) continue;
-    if (!gone(to)) kept.push_back({own.to(to), to});
-    if (storage.state(to) == State::detached) through.push_back(to);
+    if (!goes(word)) kept.push_back({own.to(to), to});
+    if (leaving(to)) through.push_back(to);
   }
   const std::size_t near = through.size();
-  for (std::size_t next = 0; next < std::min(through.size(), most_detached); ++next) {
+  for (std::size_t next = 0; next < std::min(through.size(), most_leaving); ++next) {
     // Beyond the direct neighbours only as far as it takes to find enough.
     if (next >= near && candidates.size() >= links.count) break;
     const Links beyond = storage.links(through[next], level);
@@ -137,7 +141,7 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
       const Slot to = beyond.load(i);
       if (to == no_slot || !scratch.visited.insert(to)) continue;
       if (attached(to)) candidates.push_back({own.to(to), to});
-      if (storage.state(to) == State::detached) through.push_back(to);
+      if (leaving(to)) through.push_back(to);
     }
   }
   if (kept.size() + candidates.size() < links.count / 2 && level <= entry().level) {
@@ -157,8 +161,18 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   candidates.resize(enough);
   Selection selection{links.count, alpha};
   selection.kept = kept;
-  select_neighbours(space, *tree, candidates, selection, scratch.chosen);
-  rewrite(links, scratch.chosen);
+  select_neighbours(space, candidates, selection, scratch.chosen);
+
+  std::size_t next = kept.size(); // the first that is new
+  for (std::size_t i = 0; i < links.count; ++i) {
+    const Word word = words[i];
+    if (word != empty_word && !goes(word)) continue;
+    if (next < scratch.chosen.size()) {
+      if (redirect_link(links, i, word, scratch.chosen[next].slot)) ++next;
+    } else if (word != empty_word) {
+      links.swap(i, word, empty_word);
+    }
+  }
   return true;
 }
 
