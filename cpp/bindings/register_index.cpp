@@ -74,11 +74,11 @@ std::size_t memory_bytes(const Index& index) {
   return index.memory_bytes();
 }
 
-py::dict report(Index& index, hnsw::Report (Index::*verb)()) {
+py::dict report(Index& index, hnsw::Report (Index::*verb)(const hnsw::Budget&)) {
   hnsw::Report r;
   {
     const py::gil_scoped_release release;
-    r = (index.*verb)();
+    r = (index.*verb)({});
   }
   py::dict d;
   d["examined"] = r.examined;

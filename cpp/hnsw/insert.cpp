@@ -165,13 +165,13 @@ void Index::Impl::choose(Slot slot, Slot replaced, std::span<const Candidate> me
   auto& others = scratch.found; // tombstones, and the version that this one replaces
   usable.clear();
   others.clear();
-  bool moved = false;
+  bool twice = false; // one may have been met in both places
   for (Candidate c : met) {
     State state = storage.state(c.slot);
     if (state == State::moved) {
       c.slot = storage.parent(c.slot);
       state = storage.state(c.slot);
-      moved = true;
+      twice = true;
     }
     if (!is_attached(state)) continue;
     (c.slot != replaced && state != State::tombstone ? usable : others).push_back(c);
@@ -180,7 +180,7 @@ void Index::Impl::choose(Slot slot, Slot replaced, std::span<const Candidate> me
   if (usable.size() < config.m) usable.insert(usable.end(), others.begin(), others.end());
   // The currency of distances among stored vectors, in which the candidates are compared.
   measure_between(slot, usable, scratch);
-  if (moved) { // it may have been met in both places
+  if (twice) {
     const auto same = [](const Candidate& a, const Candidate& b) { return a.slot == b.slot; };
     usable.erase(std::unique(usable.begin(), usable.end(), same), usable.end());
   }

@@ -274,11 +274,13 @@ class Loader {
     };
     std::vector<Slot> free;
     std::size_t tombstones = 0;
+    std::size_t detached = 0;
     std::size_t live = 0;
     for (Slot slot = 0; slot < header_.slots; ++slot) {
       const State state = storage.state(slot);
       if (state == State::free) free.push_back(slot);
       if (state == State::tombstone || state == State::detached) ++tombstones;
+      if (state == State::detached) ++detached;
       if (state == State::live) {
         ++live;
         if (x.table->put(slot) != no_slot) return wrong;
@@ -303,6 +305,7 @@ class Loader {
     x.storage.restore_free(free);
     x.live.store(live);
     x.tombstones.store(tombstones);
+    x.detached.store(detached);
     x.set_entry(entry);
     x.tag = tag_;
     return {};

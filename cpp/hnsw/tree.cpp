@@ -45,7 +45,9 @@ bool Tree::protect(Slot from, Slot to, float alpha) const {
     bool raced = false;
     for (std::size_t place = 0; place < links.count; ++place) {
       const Word word = links.word(place);
-      if (is_protected(word) || word == empty_word || !is_leaving(storage_.state(word))) continue;
+      if (is_protected(word) || word == empty_word) continue;
+      const State state = storage_.state(word);
+      if (!is_leaving(state) && state != State::detached) continue;
       if (replace_link(links, place, word, protected_link(to))) return true;
       raced = true;
     }
@@ -108,7 +110,7 @@ void Tree::hang(Slot child, Slot host, Slot leaving) const {
   exchange(child, known != own.count ? host : leaving, protected_link(host));
 }
 
-void Tree::contract(Slot node) const {
+std::size_t Tree::contract(Slot node) const {
   struct Waiting {
     Slot child;
     Slot host;      // the nearest node that is in the tree already
@@ -148,6 +150,7 @@ void Tree::contract(Slot node) const {
   }
   if (parent != no_slot) exchange(parent, node, empty_word);
   for (const Waiting& w : orphans) exchange(w.child, node, empty_word);
+  return orphans.size();
 }
 
 void Tree::move(Slot old, Slot copy) const {

@@ -35,8 +35,9 @@ class Tree {
 
   // Takes a node out: its children are hung under its parent or one another, nearest first. The node keeps
   // its own links for readers that stand on it; its parent and children no longer link to it.
-  // Pre-condition: other writers are excluded. Every node stays reachable at every moment.
-  void contract(Slot node) const;
+  // Pre-condition: other writers are excluded. Every node stays reachable at every moment. Returns how many
+  // children it had.
+  std::size_t contract(Slot node) const;
 
   // Puts copy, which has the same links and parent, into old's place in the tree.
   // Pre-condition: other writers are excluded.

@@ -1,6 +1,7 @@
 #include "hnsw/writer_gate.h"
 
 #include <atomic>
+#include <mutex>
 #include <shared_mutex>
 #include <thread>
 #include <vector>
