@@ -167,6 +167,7 @@ struct Index::Impl {
   Slot contract_some(Slot from, Slot to);
   std::size_t retire_some(Slot from, Slot to, State state);
   [[nodiscard]] Slot last_kept() const;
+  [[nodiscard]] bool movable() const;
   bool move_some(Report& report);
   void copy_node(Slot old, Slot copy);
   void switch_place(Slot old, Slot copy);

@@ -6,6 +6,7 @@
 // slot is `moved`: links to it are still there, walks pass through it, a search that meets it asks the id
 // table where the item is now, and an insert that meets it takes the copy. One sweep turns those links into
 // ones to the copies, of all nodes that moved; then the old slots wait for their last readers.
+#include <algorithm>
 #include <cstring>
 
 #include "hnsw/impl.h"
@@ -31,13 +32,21 @@ Slot Index::Impl::last_kept() const {
   return last;
 }
 
-// False: no hole below the next node of the tail is left.
+// Whether there is a hole below a node.
+bool Index::Impl::movable() const {
+  Slot last = storage.end();
+  while (last > 0 && !attached(last - 1)) --last;
+  return last != 0 && storage.lowest_free() < last - 1;
+}
+
+// False: no hole below the next node of the tail is left, or that is a copy: slots below it that became free
+// meanwhile are for the next round, so that what is moved is always one step away.
 bool Index::Impl::move_some(Report& report) {
   const std::unique_lock alone(gate);
   for (int i = 0; i < moved_at_once; ++i) {
     Slot& tail = upkeep.cursor;
     while (tail > 0 && !attached(tail - 1)) --tail;
-    if (tail == 0 || storage.lowest_free() >= tail - 1) return false;
+    if (tail <= upkeep.copies_end || storage.lowest_free() >= tail - 1) return false;
     const Slot old = tail - 1;
     const Slot copy = storage.allocate(storage.node(old).level);
     if (copy == no_slot) return false;
@@ -46,6 +55,7 @@ bool Index::Impl::move_some(Report& report) {
     if (const Entry e = entry(); e.slot == old) set_entry({copy, e.level});
     switch_place(old, copy);
     upkeep.lowest_moved = tail = old;
+    upkeep.copies_end = std::max(upkeep.copies_end, copy + 1);
     ++upkeep.marked;
     ++report.changed;
     counters.moved.fetch_add(1, std::memory_order_relaxed);

@@ -61,8 +61,9 @@ Report Index::Impl::run_upkeep(Verb verb, const Budget& budget) {
     total.freed += part.freed;
     total.done = total.done || part.done;
   });
-  if (verb != Verb::relocate && unrepaired() != 0) total.done = false;
   epochs.try_reclaim();
+  // Tombstones too young for this call, or slots that have come free since.
+  if (verb == Verb::relocate ? movable() : unrepaired() != 0) total.done = false;
   return total;
 }
 
@@ -103,10 +104,11 @@ bool Index::Impl::begin_round(Verb verb, std::uint64_t until) {
   upkeep.marked = 0;
   if (verb == Verb::relocate) {
     const Slot last = last_kept();
-    const bool movable = storage.lowest_free() < last; // the last slot is in use
-    if (!movable && last == upkeep.end) return false;
+    const bool moves = movable();
+    if (!moves && last == upkeep.end) return false;
     upkeep.cursor = upkeep.lowest_moved = upkeep.end;
-    if (!movable) upkeep.phase = Phase::retire; // but a tail to trim
+    upkeep.copies_end = 0;
+    if (!moves) upkeep.phase = Phase::retire; // but a tail to trim
   } else if (unrepaired() == 0) {
     if (verb == Verb::repair || detached.load(std::memory_order_relaxed) == 0) return false;
     upkeep.phase = Phase::retire; // what repair has left

@@ -44,6 +44,7 @@ struct Upkeep {
   Slot cursor = 0;           // the phase has done [0, cursor); while nodes move, [cursor, end)
   Slot end = 0;              // what it has to do
   Slot lowest_moved = 0;
+  Slot copies_end = 0;    // the slot after the last copy
   std::size_t marked = 0; // nodes
   unsigned sweeping = 0;  // threads that have a piece of the sweep
 };
