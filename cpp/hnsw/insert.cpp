@@ -213,7 +213,12 @@ void Index::Impl::neighbourhood(const Probe& probe, std::uint32_t level, std::si
 
 void Index::Impl::measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const {
   const Probe own = Probe::between(space, slot, scratch.own);
-  for (Candidate& c : candidates) c.distance = own.to(c.slot);
+  auto& slots = scratch.fresh;
+  slots.clear();
+  for (const Candidate& c : candidates) slots.push_back(c.slot);
+  if (scratch.distances.size() < slots.size()) scratch.distances.resize(slots.size());
+  own.to(slots.data(), slots.size(), scratch.distances.data());
+  for (std::size_t i = 0; i < candidates.size(); ++i) candidates[i].distance = scratch.distances[i];
   std::sort(candidates.begin(), candidates.end(), nearer);
 }
 

@@ -103,6 +103,7 @@ void Index::Impl::redirect(Slot slot, std::uint32_t level) {
   for (std::size_t i = 0; i < links.count; ++i) {
     const Word word = links.word(i);
     if (word == empty_word || is_protected(word) || storage.state(word) != State::moved) continue;
+    if (mutant("no_redirect")) continue;
     redirect_link(links, i, word, storage.parent(word));
   }
 }

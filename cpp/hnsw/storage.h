@@ -14,6 +14,10 @@
 //   links             any writer, each word by compare-and-swap (link_list.h)
 //   readers           load links with acquire and take no lock; whatever they reach was complete before
 // A slot is handed out again only after an epoch in which no reader can still hold it.
+//
+// Progress: reading is wait-free. allocate takes a mutex for some 100 ns, and longer where the arenas grow (a
+// system call per thirty-second of what there is); free and trim take it in short pieces. Memory is bounded
+// while no reader is stopped in the middle of a search: one that is keeps back what was retired since.
 #pragma once
 
 #include <atomic>
@@ -167,6 +171,8 @@ class Storage {
   [[nodiscard]] bool commit(std::size_t slots);
   [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
   void free_locked(Slot slot);
+  [[nodiscard]] Slot take(std::uint8_t level);
+  bool release_some();
 
   std::optional<Originals> kept_;
   std::byte* block_base_ = nullptr; // copies of the arenas' bases: one load less on the search path
@@ -187,6 +193,7 @@ class Storage {
   mutable std::mutex mutex_; // guards what follows, and commits of the arenas
   std::vector<Slot> free_;   // descending, so that the lowest is taken first from the back
   std::uint32_t upper_end_ = 0;
+  Slot used_end_ = 0;                                  // no slot from here on has memory
   std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs
   Arena blocks_;
   Arena originals_; // reserved only where originals are kept apart

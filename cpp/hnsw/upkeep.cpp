@@ -103,6 +103,7 @@ bool Index::Impl::begin_round(Verb verb, std::uint64_t until) {
   upkeep.end = storage.end();
   upkeep.marked = 0;
   if (verb == Verb::relocate) {
+    epochs.try_reclaim(); // what the round before retired
     const Slot last = last_kept();
     const bool moves = movable();
     if (!moves && last == upkeep.end) return false;
@@ -189,7 +190,9 @@ void Index::Impl::sweep(Slot from, Slot to, bool moving, Report& report) {
   const Pin pin(*this);
   const ScratchPool::Lease lease(scratches);
   for (Slot slot = from; slot < to; ++slot) {
-    if (!attached(slot)) continue;
+    // A pending node came after all were marked, and links to none of them.
+    const State state = storage.state(slot);
+    if (state != State::live && state != State::tombstone) continue;
     ++report.examined;
     bool changed = false;
     for (std::uint32_t level = 0; level <= storage.node(slot).level; ++level) {

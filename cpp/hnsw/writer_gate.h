@@ -31,6 +31,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "common/mutant.h"
+
 namespace embedcore::hnsw {
 
 // The atomics of threads. Tests use others, which an exhaustive scheduler steps through.
@@ -85,6 +87,7 @@ class BasicWriterGate {
       Atomics::await(alone_, 0);
       if (alone_.compare_exchange_strong(none, 1, std::memory_order_seq_cst)) break;
     }
+    if (mutant("open_gate")) return;
     for (Stripe& stripe : sharing_) Atomics::await(stripe.count, 0);
   }
   void unlock() { alone_.store(0, std::memory_order_seq_cst); }

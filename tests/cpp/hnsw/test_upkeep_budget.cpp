@@ -258,6 +258,24 @@ TEST(young_tombstones_are_left_and_said_to_be) {
   CHECK_EQ(w.index->tombstones(), std::size_t{0});
 }
 
+TEST(no_slot_is_free_while_a_search_that_may_stand_on_it_goes_on) {
+  World w(217);
+  w.add(0, 200);
+  w.remove_some(80);
+  Index::Impl& x = hnsw::IndexTestPeer::impl(*w.index);
+  while (!w.under_way() || w.phase() != hnsw::Phase::retire) w.index->compact(one_step());
+  {
+    const Index::Impl::Pin search(x);
+    CHECK(w.index->compact().done);
+    CHECK_EQ(x.storage.free_count(), std::size_t{0});
+    w.add(1000, 20); // takes new slots
+    CHECK_EQ(w.index->stats().slots, std::size_t{220});
+  }
+  w.add(2000, 1);
+  CHECK_EQ(x.storage.free_count(), std::size_t{79});
+  w.expect_whole();
+}
+
 TEST(an_item_that_is_replaced_while_a_search_goes_on_is_not_lost_to_it) {
   World w(216);
   w.add(0, 200);
