@@ -289,8 +289,8 @@ class Index:
         return self._native.stats()
 
     # Upkeep: in small steps beside searches, which never wait for it, and writes, which do for well below a
-    # millisecond at a time. What one call leaves undone the next one goes on with, whichever of the three it is.
-    # Any number of threads may call them at once; they share the work.
+    # millisecond at a time. What one call leaves undone the next one goes on with, whichever of the three it
+    # is. Any number of threads may call them at once; they share the work.
 
     def repair(self, budget: float | None = None, threads: int = 1) -> Report:
         """Reconnects live items around tombstones, so that no search passes through one. Online.
@@ -301,7 +301,10 @@ class Index:
         return Report(**self._native.repair(_seconds(budget), whole(threads, "threads", 0, 65535)))
 
     def compact(self, budget: float | None = None, threads: int = 1) -> Report:
-        """Repairs, then frees the tombstones' slots for reuse. Online; ``budget`` and ``threads`` as in repair."""
+        """Repairs, then frees the tombstones' slots for reuse.
+
+        Online; ``budget`` and ``threads`` as in repair.
+        """
         return Report(**self._native.compact(_seconds(budget), whole(threads, "threads", 0, 65535)))
 
     def relocate(self, budget: float | None = None, threads: int = 1) -> Report:

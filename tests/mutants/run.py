@@ -28,7 +28,9 @@ MUTANTS = [
     Mutant("lost_link", "test_hnsw", "the_tree_spans_the_graph", "a parent does not link to its new child"),
     Mutant("early_reuse", "test_hnsw", "no_slot_is_free_while_a_search", "a slot is freed without its epoch"),
     Mutant("skipped_version_check", "test_hnsw", "an_item_that_is_replaced", "a search drops replaced items"),
-    Mutant("blind_drop", "test_hnsw", "a_link_is_protected_or_dropped", "a link is dropped whatever it became"),
+    Mutant(
+        "blind_drop", "test_hnsw", "a_link_is_protected_or_dropped", "a link is dropped whatever it became"
+    ),
     Mutant("no_settle", "test_hnsw", "two_that_add_the_same_link", "a link is made twice"),
     Mutant("no_redirect", "test_hnsw", "a_round_ends_whatever", "a sweep passes over links to moved nodes"),
     Mutant("open_gate", "test_hnsw", "in_every_order", "one who is alone does not wait for sharers"),

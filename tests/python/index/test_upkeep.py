@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import embedcore
-
 from embedcore.index import Report
 
 from .conftest import clustered
@@ -103,7 +102,7 @@ def test_upkeep_without_a_budget_is_done_in_one_call() -> None:
 @pytest.mark.parametrize("verb", ["repair", "compact", "relocate"])
 def test_wrong_budgets_are_refused(verb: str) -> None:
     call = getattr(embedcore.Index(8), verb)
-    with pytest.raises(ValueError, match="budget is -1.0; give seconds, 0 or more"):
+    with pytest.raises(ValueError, match=r"budget is -1\.0; give seconds, 0 or more"):
         call(budget=-1)
     with pytest.raises(ValueError, match="budget is NaN"):
         call(budget=float("nan"))
