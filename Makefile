@@ -67,6 +67,10 @@ format: build ## Rewrite sources in the project's format
 sanitize: build ## C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
 	for preset in asan ubsan tsan; do cmake --workflow --preset $$preset || exit 1; done
 
+.PHONY: mutants
+mutants: build ## Plant faults in the C++ sources, one after another: a test must find each
+	python tests/mutants/run.py
+
 .PHONY: proto
 proto: build ## Regenerate python/embedcore/v1 from server/proto
 	python -m grpc_tools.protoc -I server/proto --python_out=python --mypy_out=quiet:python \

@@ -5,9 +5,11 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "bindings/index_calls.h"
 #include "bindings/registers.h"
@@ -74,16 +76,31 @@ std::size_t memory_bytes(const Index& index) {
   return index.memory_bytes();
 }
 
-py::dict report(Index& index, hnsw::Report (Index::*verb)()) {
+// budget: seconds, or None. Ctrl-C ends the call between two steps.
+py::dict report(Index& index, hnsw::Report (Index::*verb)(const hnsw::Budget&), std::optional<double> budget,
+                unsigned threads) {
   hnsw::Report r;
+  Interruption interruption;
+  std::atomic<bool> stopped{false};
+  const auto caller = std::this_thread::get_id();
   {
     const py::gil_scoped_release release;
-    r = (index.*verb)();
+    hnsw::Budget limit;
+    if (budget) limit = hnsw::Budget::seconds(*budget);
+    const auto time = std::move(limit.spent);
+    limit.threads = threads;
+    limit.spent = [&] {
+      if (std::this_thread::get_id() == caller && !interruption.poll(0)) stopped.store(true);
+      return stopped.load() || (time && time());
+    };
+    r = (index.*verb)(limit);
   }
+  interruption.rethrow();
   py::dict d;
   d["examined"] = r.examined;
   d["changed"] = r.changed;
   d["freed"] = r.freed;
+  d["done"] = r.done;
   return d;
 }
 
@@ -225,9 +242,24 @@ void register_index(py::module_& m) {
       .def_property_readonly("fingerprint", [](const Index& index) { return index.tag().fingerprint; })
       .def_property_readonly("watermark", [](const Index& index) { return index.tag().watermark; })
       .def("stats", &stats)
-      .def("repair", [](Index& index) { return report(index, &Index::repair); })
-      .def("compact", [](Index& index) { return report(index, &Index::compact); })
-      .def("relocate", [](Index& index) { return report(index, &Index::relocate); })
+      .def(
+          "repair",
+          [](Index& index, std::optional<double> budget, unsigned threads) {
+            return report(index, &Index::repair, budget, threads);
+          },
+          py::arg("budget"), py::arg("threads"))
+      .def(
+          "compact",
+          [](Index& index, std::optional<double> budget, unsigned threads) {
+            return report(index, &Index::compact, budget, threads);
+          },
+          py::arg("budget"), py::arg("threads"))
+      .def(
+          "relocate",
+          [](Index& index, std::optional<double> budget, unsigned threads) {
+            return report(index, &Index::relocate, budget, threads);
+          },
+          py::arg("budget"), py::arg("threads"))
       .def("check", &Index::check, py::call_guard<py::gil_scoped_release>())
       .def(
           "save",

@@ -1,5 +1,8 @@
 // Check: every invariant of the index that can be verified from what it holds, one line for each breach.
 // Writers wait; searches go on. Never follows a link that it has not found to be within the index.
+//
+// Upkeep may stand in the middle of a round: then nodes that are leaving are still part of the graph, links
+// to moved ones are still there, and those that have left are still linked from those that will.
 #include <cmath>
 #include <string>
 
@@ -17,7 +20,7 @@ class Checker {
 
   std::vector<std::string> run() {
     for (Slot slot = 0; slot < end_; ++slot) {
-      if (x_.attached(slot)) check_node(slot);
+      if (graph(slot)) check_node(slot);
     }
     check_table();
     check_entry();
@@ -40,9 +43,16 @@ class Checker {
     return "id " + std::to_string(x_.storage.node(slot).id) +
            (x_.storage.state(slot) == State::live ? "" : " (tombstone)");
   }
-  // Whether a link on this level may lead to slot.
+  [[nodiscard]] bool graph(Slot slot) const { return slot < end_ && in_graph(x_.storage.state(slot)); }
+  // Whether a walk may follow a link to slot on this level.
   [[nodiscard]] bool sound(Slot slot, std::uint32_t level) const {
-    return slot < end_ && x_.attached(slot) && x_.storage.node(slot).level >= level;
+    return graph(slot) && x_.storage.node(slot).level >= level;
+  }
+  [[nodiscard]] bool may_link(Slot from, Slot to, std::uint32_t level) const {
+    if (to >= end_ || x_.storage.node(to).level < level) return false;
+    const State state = x_.storage.state(to);
+    return in_graph(state) || state == State::moved ||
+           (state == State::detached && is_leaving(x_.storage.state(from)));
   }
 
   void check_node(Slot slot) {
@@ -70,8 +80,11 @@ class Checker {
       const Slot to = links.load(i);
       if (to == no_slot) continue;
       if (to == slot) report("link to itself" + where);
-      if (!sound(to, level)) report("dangling link" + where);
+      if (!may_link(slot, to, level)) report("dangling link" + where);
       if (links.find(to) != i) report("duplicate link" + where);
+      if (!is_protected(links.word(i))) continue;
+      const bool of_tree = x_.storage.parent(slot) == to || (to < end_ && x_.storage.parent(to) == slot);
+      if (level != 0 || !of_tree) report("protected link that is none of the tree's" + where);
     }
   }
 
@@ -92,7 +105,7 @@ class Checker {
     const Index::Impl::Pin pin(x_);
     for (Slot slot = 0; slot < end_; ++slot) {
       const State state = x_.storage.state(slot);
-      dead += state == State::tombstone || state == State::detached ? 1u : 0u;
+      dead += state == State::tombstone || is_leaving(state) || state == State::detached ? 1u : 0u;
       if (state != State::live) continue;
       ++live;
       if (x_.table->find(x_.storage.node(slot).id) != slot)
@@ -114,7 +127,7 @@ class Checker {
     for (Slot slot = 0; slot < end_ && !any; ++slot) any = x_.attached(slot);
     if (entry.empty()) {
       if (any) report("no entry point, but the graph is not empty");
-    } else if (entry.slot >= end_ || !x_.attached(entry.slot)) {
+    } else if (!graph(entry.slot)) {
       report("entry point is not part of the graph");
     } else if (x_.storage.node(entry.slot).level != entry.level) {
       report("entry point has level " + std::to_string(entry.level) + " noted: " + name(entry.slot));
@@ -124,7 +137,7 @@ class Checker {
   void check_tree() {
     std::size_t roots = 0;
     for (Slot slot = 0; slot < end_; ++slot) {
-      if (!x_.attached(slot)) continue;
+      if (!graph(slot)) continue;
       const Slot parent = x_.storage.parent(slot);
       if (parent == no_slot) {
         ++roots;
@@ -136,7 +149,8 @@ class Checker {
       }
       const auto linked = [this](Slot from, Slot to) {
         const Links links = x_.storage.links(from, 0);
-        return links.find(to) != links.count;
+        const std::size_t place = links.find(to);
+        return place != links.count && is_protected(links.word(place));
       };
       if (!linked(parent, slot)) report("parent does not link to its child: " + name(slot));
       if (!linked(slot, parent)) report("child does not link to its parent: " + name(slot));

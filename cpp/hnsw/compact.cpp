@@ -1,41 +1,39 @@
 // Compact: repair, then the slots of the tombstones are freed for reuse, as soon as no reader that could
-// still stand on one is left.
+// still stand on one is left. The steps of its last phase, which relocate shares.
 #include "hnsw/impl.h"
 
 namespace embedcore::hnsw {
 
-Report Index::Impl::compact() {
-  const std::uint64_t until = horizon();
-  Report report;
-  {
-    const std::unique_lock alone(gate);
-    report = repair_up_to(until);
-    std::vector<Slot> gone;
-    const Slot end = storage.end();
-    for (Slot slot = 0; slot < end; ++slot) {
-      if (storage.state(slot) != State::detached) continue;
-      storage.set_state(slot, State::retired);
-      gone.push_back(slot);
-    }
-    report.freed = gone.size();
-    tombstones.fetch_sub(gone.size(), std::memory_order_acq_rel);
-    retire(std::move(gone), false);
-    counters.freed.fetch_add(report.freed, std::memory_order_relaxed);
-  }
-  epochs.try_reclaim();
-  return report;
-}
+Report Index::Impl::compact(const Budget& budget) { return run_upkeep(Verb::compact, budget); }
 
-// Pre-condition: no link, no id and not the entry leads to the slots any more.
-void Index::Impl::retire(std::vector<Slot> slots, bool trim) {
-  const std::size_t count = slots.size();
-  if (count == 0 && !trim) return;
+// Slots of this state, which nothing of the graph leads to any more, wait for their epoch; returns how many.
+// All of a round are cut off before the first of them is retired: they still link to one another, and a
+// reader that can reach one must not find another reused.
+std::size_t Index::Impl::retire_some(Slot from, Slot to, State state) {
+  const std::shared_lock share(gate); // so that check and save see no count half changed
+  std::vector<Slot> gone;
+  for (Slot slot = from; slot < to; ++slot) {
+    if (storage.state(slot) != state) continue;
+    storage.set_state(slot, State::retired);
+    gone.push_back(slot);
+  }
+  const std::size_t count = gone.size();
+  if (count == 0) return 0;
   retired.fetch_add(count, std::memory_order_acq_rel);
-  epochs.retire([this, trim, gone = std::move(slots)] {
-    storage.free(gone);
-    if (trim) storage.trim();
-    retired.fetch_sub(gone.size(), std::memory_order_acq_rel);
-  });
+  if (state == State::moved) {
+    moved.fetch_sub(count, std::memory_order_acq_rel);
+  } else {
+    detached.fetch_sub(count, std::memory_order_acq_rel);
+    tombstones.fetch_sub(count, std::memory_order_acq_rel);
+    counters.freed.fetch_add(count, std::memory_order_relaxed);
+  }
+  const auto free = [this, slots = std::move(gone)] {
+    storage.free(slots);
+    retired.fetch_sub(slots.size(), std::memory_order_acq_rel);
+  };
+  if (mutant("early_reuse")) return free(), count;
+  epochs.retire(free);
+  return state == State::moved ? 0 : count; // what moved is not freed: the tail is
 }
 
 } // namespace embedcore::hnsw

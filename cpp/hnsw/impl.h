@@ -1,11 +1,12 @@
 // What an Index is made of. One struct, its verbs in one file each: search.cpp, insert.cpp, remove.cpp,
-// repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp, snapshot_save.cpp, snapshot_load.cpp.
+// upkeep.cpp, repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp, snapshot_save.cpp,
+// snapshot_load.cpp.
 //
 // Locks, in the order in which they are taken
-//   gate         add and remove share it; repair, compact, relocate, check and save hold it alone
-//   entry_mutex  held while a node above the current top level is linked (one in m^level inserts)
-//   table_mutex  the id table's one writer, and the switches
-//   LinkLocks    one at a time, for one list of links
+//   upkeep.turn  whose turn it is to do a step of upkeep (upkeep.h)
+//   gate         add, remove and steps of upkeep share it; a few of those steps, check, save and the training
+//                of codes hold it alone
+//   table_mutex  the id table's one writer, and the switches: for some 100 ns by each add and remove
 // Readers take none of them: they hold an epoch guard (Pin) and load atomics.
 //
 // Switches. To replace, remove or move an item takes more than one store, so a reader can see one without
@@ -26,11 +27,11 @@
 #include "hnsw/id_table.h"
 #include "hnsw/index.h"
 #include "hnsw/kernels.h"
-#include "hnsw/link_locks.h"
 #include "hnsw/probe.h"
 #include "hnsw/scratch.h"
 #include "hnsw/storage.h"
 #include "hnsw/tree.h"
+#include "hnsw/upkeep.h"
 #include "hnsw/walk.h"
 #include "hnsw/writer_gate.h"
 
@@ -85,6 +86,10 @@ struct Index::Impl {
   struct Search; // one query on its way
   void search_admitted(Search& search, std::size_t k, std::size_t ef, const IdFilter* filter) const;
   [[nodiscard]] std::size_t least_breadth(std::size_t k, const Codec* codec) const;
+  // Nothing but what may be returned is reached by links.
+  [[nodiscard]] bool all_live() const {
+    return tombstones.load(std::memory_order_acquire) == 0 && moved.load(std::memory_order_acquire) == 0;
+  }
   // So many tombstones that making the queue longer no longer pays.
   [[nodiscard]] bool mostly_dead() const {
     return tombstones.load(std::memory_order_acquire) > live.load(std::memory_order_acquire);
@@ -106,11 +111,15 @@ struct Index::Impl {
   void fill(Slot slot, const float* vector, Scratch& scratch);
   const float* kept_unit(Slot slot, std::vector<float>& buffer) const;
   void link(Slot slot, Slot replaced, Scratch& scratch);
+  struct Span { // of levels
+    std::uint32_t first, last;
+  };
+  void link_levels(Slot slot, Slot replaced, const Probe& probe, Entry from, Span levels, Scratch& scratch);
+  void choose(Slot slot, Slot replaced, std::span<const Candidate> met, Scratch& scratch) const;
   void neighbourhood(const Probe& probe, std::uint32_t level, std::size_t breadth,
                      std::vector<Candidate>& nodes, Scratch& scratch) const;
   void measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const;
-  static void measure_all(const Probe& probe, std::vector<Candidate>& candidates, Scratch& scratch);
-  void link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch);
+  void link_back(Slot from, Slot to, std::uint32_t level);
   void publish(Slot slot);
   bool remove(std::int64_t id);
   [[nodiscard]] std::uint8_t level_of(std::int64_t id) const;
@@ -139,22 +148,40 @@ struct Index::Impl {
   // (calibrate.cpp).
   void calibrate_if_due();
 
-  // --- upkeep (repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp) ---
-  Report repair();
-  Report compact();
-  Report relocate();
+  // --- upkeep (upkeep.cpp, repair.cpp, compact.cpp, relocate.cpp) ---
+  Report repair(const Budget& budget);
+  Report compact(const Budget& budget);
+  Report relocate(const Budget& budget);
+  Report run_upkeep(Verb verb, const Budget& budget);
+  Report work(Verb verb, std::uint64_t until, const Budget& budget);
+  bool begin_round(Verb verb, std::uint64_t until);
+  void step(std::unique_lock<std::mutex>& turn, Report& report);
   // All switches up to the returned one ended before any search that is still running began.
-  std::uint64_t horizon();
-  Report repair_up_to(std::uint64_t horizon);
-  void retire(std::vector<Slot> slots, bool trim); // frees them, and the tail, after an epoch
+  std::uint64_t horizon(const Budget& budget);
+  std::size_t mark_leaving(Slot from, Slot to);
+  Slot leave_entry();
+  [[nodiscard]] Entry best_entry(Slot except) const;
+  void sweep(Slot from, Slot to, bool moving, Report& report);
+  bool reconnect(Slot slot, std::uint32_t level, Scratch& scratch);
+  void redirect(Slot slot, std::uint32_t level);
+  Slot contract_some(Slot from, Slot to);
+  std::size_t retire_some(Slot from, Slot to, State state);
+  [[nodiscard]] Slot last_kept() const;
+  [[nodiscard]] bool movable() const;
+  bool move_some(Report& report);
   void copy_node(Slot old, Slot copy);
   void switch_place(Slot old, Slot copy);
-  bool reconnect(Slot slot, std::uint32_t level, Scratch& scratch);
-  void replace_entry();
-  [[nodiscard]] bool attached(Slot slot) const { // part of the graph
-    const State state = storage.state(slot);
-    return state == State::live || state == State::tombstone || state == State::pending;
+  std::size_t trim_tail();
+  // Tombstones that no round has looked at.
+  [[nodiscard]] std::size_t unrepaired() const {
+    const std::size_t seen = detached.load(std::memory_order_acquire);
+    const std::size_t all = tombstones.load(std::memory_order_acquire);
+    return all > seen ? all - seen : 0; // they may change in between
   }
+  static constexpr std::size_t most_workers = 256;
+
+  // --- questions (check.cpp, stats.cpp) ---
+  [[nodiscard]] bool attached(Slot slot) const { return is_attached(storage.state(slot)); }
   [[nodiscard]] std::vector<std::string> check() const;
   [[nodiscard]] Stats stats() const;
   [[nodiscard]] std::size_t memory_bytes() const;
@@ -175,16 +202,17 @@ struct Index::Impl {
   std::unique_ptr<IdTable> table;
   std::unique_ptr<Tree> tree;
   mutable ScratchPool scratches;
-  LinkLocks locks;
   mutable WriterGate gate;
-  std::mutex entry_mutex;
+  Upkeep upkeep;
   mutable std::mutex table_mutex;
   std::atomic<std::uint64_t> entry_word{Entry{}.packed()};
   std::atomic<std::uint64_t> begun{0};
   std::atomic<std::uint64_t> ended{0};
   std::atomic<std::uint64_t> settled{0}; // largest horizon known
   std::atomic<std::size_t> live{0};
-  std::atomic<std::size_t> tombstones{0}; // tombstone or detached
+  std::atomic<std::size_t> tombstones{0}; // tombstone, leaving or detached
+  std::atomic<std::size_t> detached{0};   // leaving or detached; changed by upkeep only
+  std::atomic<std::size_t> moved{0};      // slots whose node lives elsewhere now
   std::atomic<std::size_t> retired{0};
   Counters counters;
   std::atomic<float> stop_exponent{0};       // of the early stop; 0: none

@@ -119,9 +119,9 @@ std::size_t Index::size() const { return impl_->live.load(std::memory_order_acqu
 std::size_t Index::tombstones() const { return impl_->tombstones.load(std::memory_order_acquire); }
 std::size_t Index::memory_bytes() const { return impl_->memory_bytes(); }
 
-Report Index::repair() { return impl_->repair(); }
-Report Index::compact() { return impl_->compact(); }
-Report Index::relocate() { return impl_->relocate(); }
+Report Index::repair(const Budget& budget) { return impl_->repair(budget); }
+Report Index::compact(const Budget& budget) { return impl_->compact(budget); }
+Report Index::relocate(const Budget& budget) { return impl_->relocate(budget); }
 std::vector<std::string> Index::check() const { return impl_->check(); }
 Stats Index::stats() const { return impl_->stats(); }
 

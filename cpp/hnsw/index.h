@@ -58,10 +58,21 @@ struct Tag {
   std::uint64_t watermark = 0; // every write up to this sequence number is in the file
 };
 
-struct Report {             // of repair, compact, relocate
+// How long a call of repair, compact or relocate may go on, and on how many threads.
+struct Budget {
+  // Polled between small steps, by all of the threads; true ends the call. At least one step is made.
+  // Empty: to the end.
+  std::function<bool()> spent;
+  unsigned threads = 1; // 0: all cores
+
+  static Budget seconds(double time, unsigned threads = 1);
+};
+
+struct Report {             // of repair, compact, relocate: of this call
   std::size_t examined = 0; // nodes looked at
   std::size_t changed = 0;  // nodes whose links were rewritten, or that were moved
   std::size_t freed = 0;    // slots given back for reuse, or to the system
+  bool done = false;        // nothing was left to do; false: call again
 };
 
 struct Stats {
@@ -121,9 +132,11 @@ class Index {
 
   // Three verbs, all online: reconnect live nodes around tombstones; repair and free the tombstones'
   // slots for reuse; move live nodes from the tail into free slots and return the tail's memory.
-  Report repair();
-  Report compact();
-  Report relocate();
+  // Incremental: a call that its budget ends is gone on with by the next one, of any of the three (upkeep.h).
+  // Searches never wait for them; writers do for well below a millisecond at a time.
+  Report repair(const Budget& budget = {});
+  Report compact(const Budget& budget = {});
+  Report relocate(const Budget& budget = {});
   // All broken invariants, one line each: unreachable live nodes, dangling links, duplicates.
   // Writers wait meanwhile, searches go on.
   [[nodiscard]] std::vector<std::string> check() const;

@@ -120,47 +120,74 @@ void Index::Impl::link(Slot slot, Slot replaced, Scratch& scratch) {
       return;
     from = Entry::of(none);
   }
-  // One at a time where a node becomes the new top: two that do not know each other would split the level.
-  std::unique_lock raising(entry_mutex, std::defer_lock);
-  if (level > from.level) {
-    raising.lock();
-    from = entry();
-    if (level <= from.level) raising.unlock();
-  }
-
   const Codec* codec = space.codec.load(std::memory_order_acquire);
   const Probe probe = Probe::walking(space, codec, scratch.query.data(), scratch.walking);
-  const std::uint32_t top = std::min(level, from.level);
-  std::vector<Candidate> starts{approach(probe, from, top, scratch)};
-  std::vector<Candidate> usable;
+  // A node above the top becomes the new top. Of two that do not know each other one is first; the other then
+  // links to it on the levels that they share, so that no level is ever split. While writers are inside, the
+  // top only rises, so this ends.
+  for (std::uint32_t linked = 0;;) {
+    const std::uint32_t top = std::min(level, from.level);
+    if (linked <= top) link_levels(slot, replaced, probe, from, {linked, top}, scratch);
+    linked = top + 1;
+    if (level <= from.level) return;
+    std::uint64_t seen = from.packed();
+    if (entry_word.compare_exchange_strong(seen, Entry{slot, level}.packed(), std::memory_order_acq_rel))
+      return;
+    from = Entry::of(seen);
+  }
+}
+
+// Forward links on these levels, from the top down, then links back.
+void Index::Impl::link_levels(Slot slot, Slot replaced, const Probe& probe, Entry from, Span levels,
+                              Scratch& scratch) {
   const std::size_t breadth = std::max<std::size_t>(config.ef_construction, config.m);
-  for (std::uint32_t l = top + 1; l-- > 0;) {
+  auto& starts = scratch.starts;
+  starts.assign(1, approach(probe, from, levels.last, scratch));
+  for (std::uint32_t l = levels.last + 1; l-- > levels.first;) {
     neighbourhood(probe, l, breadth, starts, scratch);
-    usable.clear();
-    for (const Candidate& c : starts) {
-      const State state = storage.state(c.slot);
-      if (c.slot != replaced && (state == State::live || state == State::pending)) usable.push_back(c);
-    }
-    // Tombstones, and the version that this one replaces, only where there is little else.
-    auto candidates = usable.size() >= config.m ? usable : starts;
-    // The currency of distances among stored vectors, in which the candidates are compared.
-    measure_between(slot, candidates, scratch);
-    select_neighbours(space, *tree, candidates, {config.m}, scratch.chosen);
+    choose(slot, replaced, starts, scratch);
     const Links links = storage.links(slot, l);
     for (std::size_t i = 0; i < scratch.chosen.size(); ++i) links.store(i, scratch.chosen[i].slot);
   }
-
-  tree->attach(slot, locks);
-  for (std::uint32_t l = 0; l <= top; ++l) {
+  if (levels.first == 0) tree->attach(slot, from.slot);
+  for (std::uint32_t l = levels.first; l <= levels.last; ++l) {
     const Links links = storage.links(slot, l);
     for (std::size_t i = 0; i < links.count; ++i) {
       if (const Slot neighbour = links.load(i); neighbour != no_slot) storage.ask_for_block(neighbour);
     }
     for (std::size_t i = 0; i < links.count; ++i) {
-      if (const Slot neighbour = links.load(i); neighbour != no_slot) link_back(neighbour, slot, l, scratch);
+      if (const Slot neighbour = links.load(i); neighbour != no_slot) link_back(neighbour, slot, l);
     }
   }
-  if (raising.owns_lock()) set_entry({slot, level});
+}
+
+// scratch.chosen := the neighbours of slot among what a walk met. Of what upkeep is taking away nothing is
+// chosen; a node that it has moved is chosen where it lives now.
+void Index::Impl::choose(Slot slot, Slot replaced, std::span<const Candidate> met, Scratch& scratch) const {
+  auto& usable = scratch.usable;
+  auto& others = scratch.found; // tombstones, and the version that this one replaces
+  usable.clear();
+  others.clear();
+  bool twice = false; // one may have been met in both places
+  for (Candidate c : met) {
+    State state = storage.state(c.slot);
+    if (state == State::moved) {
+      c.slot = storage.parent(c.slot);
+      state = storage.state(c.slot);
+      twice = true;
+    }
+    if (!is_attached(state)) continue;
+    (c.slot != replaced && state != State::tombstone ? usable : others).push_back(c);
+  }
+  // Those only where there is little else.
+  if (usable.size() < config.m) usable.insert(usable.end(), others.begin(), others.end());
+  // The currency of distances among stored vectors, in which the candidates are compared.
+  measure_between(slot, usable, scratch);
+  if (twice) {
+    const auto same = [](const Candidate& a, const Candidate& b) { return a.slot == b.slot; };
+    usable.erase(std::unique(usable.begin(), usable.end(), same), usable.end());
+  }
+  select_neighbours(space, usable, {config.m}, scratch.chosen);
 }
 
 // nodes := the nearest `breadth` that a walk on this level meets from them, sorted.
@@ -189,41 +216,21 @@ void Index::Impl::neighbourhood(const Probe& probe, std::uint32_t level, std::si
 
 void Index::Impl::measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const {
   const Probe own = Probe::between(space, slot, scratch.own);
-  measure_all(own, candidates, scratch);
+  auto& slots = scratch.fresh;
+  slots.clear();
+  for (const Candidate& c : candidates) slots.push_back(c.slot);
+  if (scratch.distances.size() < slots.size()) scratch.distances.resize(slots.size());
+  own.to(slots.data(), slots.size(), scratch.distances.data());
+  for (std::size_t i = 0; i < candidates.size(); ++i) candidates[i].distance = scratch.distances[i];
   std::sort(candidates.begin(), candidates.end(), nearer);
 }
 
-// Distances of the candidates, several at a time.
-void Index::Impl::measure_all(const Probe& probe, std::vector<Candidate>& candidates, Scratch& scratch) {
-  const std::size_t n = candidates.size();
-  if (scratch.distances.size() < n) scratch.distances.resize(n);
-  scratch.fresh.clear();
-  for (const Candidate& c : candidates) scratch.fresh.push_back(c.slot);
-  probe.to(scratch.fresh.data(), n, scratch.distances.data());
-  for (std::size_t i = 0; i < n; ++i) candidates[i].distance = scratch.distances[i];
-}
-
-void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level, Scratch& scratch) {
-  const auto lock = locks.of(from);
+void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level) {
+  constexpr int tries = 4; // of a link that may be dropped at once anyway
   const Links links = storage.links(from, level);
-  if (links.find(to) != links.count) return;
-  if (const std::size_t empty = links.find(no_slot); empty != links.count) {
-    links.store(empty, to);
-    return;
+  for (int i = 0; i < tries && add_link(links, to) == Added::full; ++i) {
+    if (prune_into(space, links, from, to, 1.0f) != Pruned::raced) return;
   }
-  const Probe own = Probe::between(space, from, scratch.own);
-  auto& candidates = scratch.found;
-  candidates.clear();
-  candidates.push_back({0, to});
-  for (std::size_t i = 0; i < links.count; ++i) {
-    candidates.push_back({0, links.load(i)});
-    own.prefetch(candidates.back().slot);
-  }
-  measure_all(own, candidates, scratch);
-  std::sort(candidates.begin(), candidates.end(), nearer);
-  const Selection selection{links.count, 1.0f, level == 0 ? from : no_slot};
-  select_neighbours(space, *tree, candidates, selection, scratch.chosen);
-  rewrite(links, scratch.chosen);
 }
 
 void Index::Impl::publish(Slot slot) {

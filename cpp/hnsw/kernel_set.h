@@ -74,8 +74,9 @@ struct Walk {
   Measure measure;
   std::size_t row_lines;  // cache lines of a row to ask for in advance
   std::size_t part_lines; // those of its first part
-  // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, unused ones
-  // holding a number that is not below limit. links is a multiple of 16 and at most most_links.
+  // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, the top bit of
+  // which is disregarded; unused ones hold a number that is not below limit. links is a multiple of 16 and at
+  // most most_links.
   const std::byte* blocks;
   std::size_t block_bytes;
   std::size_t links;

@@ -70,8 +70,10 @@ inline __m128i over_quarters(__m512i v) {
 // told: otherwise it may load the vector again, and what was checked is not what is used.
 inline __m512i load_links(const std::uint32_t* links) {
   __m512i words = load(links);
+#ifndef EMBEDCORE_PLAIN_LINKS
   asm volatile("" : "+v"(words));
-  return words;
+#endif
+  return _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(slot_bits)));
 }
 
 inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,

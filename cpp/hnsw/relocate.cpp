@@ -1,66 +1,66 @@
 // Relocate: nodes at the tail move into free slots, and the memory of the tail goes back to the system.
-// Searches go on; writers wait.
+// Searches and writes go on.
 //
-// A moved node exists twice for a while. Its copy is complete before the first link to it is stored; each
-// link to the old place becomes one to the new place in one store; then the id switches; the old place is
-// freed once its last readers have left.
+// A moved node exists twice for a while. While writers are excluded, its copy is made, the tree leads to the
+// copy instead, and the id switches: from then on the copy is the node, reachable like any other. The old
+// slot is `moved`: links to it are still there, walks pass through it, a search that meets it asks the id
+// table where the item is now, and an insert that meets it takes the copy. One sweep turns those links into
+// ones to the copies, of all nodes that moved; then the old slots wait for their last readers.
+#include <algorithm>
 #include <cstring>
 
 #include "hnsw/impl.h"
 
 namespace embedcore::hnsw {
 
-Report Index::Impl::relocate() {
-  epochs.try_reclaim(); // what compact retired may be free by now
-  Report report;
-  {
-    const std::unique_lock alone(gate);
-    const Slot end = storage.end();
-    std::vector<Slot> to(end, no_slot); // old slot -> new slot
-    std::vector<Slot> from;
-    Slot tail = end;
-    while (tail > 0) {
-      if (!attached(tail - 1)) {
-        --tail;
-        continue;
-      }
-      const Slot hole = storage.lowest_free();
-      if (hole >= tail) break;
-      const Slot copy = storage.allocate(storage.node(tail - 1).level);
-      if (copy == no_slot) break;
-      --tail;
-      copy_node(tail, copy);
-      to[tail] = copy;
-      from.push_back(tail);
-    }
-    const auto now_at = [&](Slot slot) { return slot < end && to[slot] != no_slot ? to[slot] : slot; };
-    for (Slot slot = 0; slot < end; ++slot) {
-      if (!attached(slot) || to[slot] != no_slot) continue;
-      ++report.examined;
-      if (const Slot parent = storage.parent(slot); parent != no_slot)
-        storage.set_parent(slot, now_at(parent));
-      for (std::uint32_t level = 0; level <= storage.node(slot).level; ++level) {
-        const Links links = storage.links(slot, level);
-        for (std::size_t i = 0; i < links.count; ++i) {
-          const Slot target = links.load(i);
-          if (target != no_slot && now_at(target) != target) links.store(i, now_at(target));
-        }
-      }
-    }
-    if (const Entry e = entry(); !e.empty()) set_entry({now_at(e.slot), e.level});
-    {
-      const std::lock_guard lock(table_mutex);
-      for (const Slot old : from) switch_place(old, to[old]);
-    }
-    report.changed = from.size();
-    counters.moved.fetch_add(from.size(), std::memory_order_relaxed);
-    Slot keep = end;
-    while (keep > 0 && !attached(keep - 1) && storage.state(keep - 1) != State::detached) --keep;
-    report.freed = end - keep;
-    retire(std::move(from), true);
+namespace {
+
+constexpr int moved_at_once = 32; // nodes, in one exclusive step
+
+} // namespace
+
+Report Index::Impl::relocate(const Budget& budget) { return run_upkeep(Verb::relocate, budget); }
+
+// The slot after the last one that holds a node or a tombstone.
+Slot Index::Impl::last_kept() const {
+  Slot last = storage.end();
+  const auto kept = [this](Slot slot) {
+    const State state = storage.state(slot);
+    return in_graph(state) || state == State::detached || state == State::moved;
+  };
+  while (last > 0 && !kept(last - 1)) --last;
+  return last;
+}
+
+// Whether there is a hole below a node.
+bool Index::Impl::movable() const {
+  Slot last = storage.end();
+  while (last > 0 && !attached(last - 1)) --last;
+  return last != 0 && storage.lowest_free() < last - 1;
+}
+
+// False: no hole below the next node of the tail is left, or that is a copy: slots below it that became free
+// meanwhile are for the next round, so that what is moved is always one step away.
+bool Index::Impl::move_some(Report& report) {
+  const std::unique_lock alone(gate);
+  for (int i = 0; i < moved_at_once; ++i) {
+    Slot& tail = upkeep.cursor;
+    while (tail > 0 && !attached(tail - 1)) --tail;
+    if (tail <= upkeep.copies_end || storage.lowest_free() >= tail - 1) return false;
+    const Slot old = tail - 1;
+    const Slot copy = storage.allocate(storage.node(old).level);
+    if (copy == no_slot) return false;
+    copy_node(old, copy);
+    tree->move(old, copy);
+    if (const Entry e = entry(); e.slot == old) set_entry({copy, e.level});
+    switch_place(old, copy);
+    upkeep.lowest_moved = tail = old;
+    upkeep.copies_end = std::max(upkeep.copies_end, copy + 1);
+    ++upkeep.marked;
+    ++report.changed;
+    counters.moved.fetch_add(1, std::memory_order_relaxed);
   }
-  epochs.try_reclaim();
-  return report;
+  return true;
 }
 
 // Everything but the state, which switch_place sets.
@@ -76,23 +76,43 @@ void Index::Impl::copy_node(Slot old, Slot copy) {
   for (std::uint32_t level = 0; level <= source.level; ++level) {
     const Links have = storage.links(old, level);
     const Links get = storage.links(copy, level);
-    for (std::size_t i = 0; i < have.count; ++i) get.store(i, have.load(i));
+    for (std::size_t i = 0; i < have.count; ++i) get.store(i, have.word(i));
   }
 }
 
-// Pre-condition: table_mutex held.
 void Index::Impl::switch_place(Slot old, Slot copy) {
+  const std::lock_guard lock(table_mutex);
+  moved.fetch_add(1, std::memory_order_acq_rel);
+  storage.set_parent(old, copy);
   if (storage.state(old) == State::tombstone) {
     storage.set_state(copy, State::tombstone);
-    storage.set_state(old, State::retired);
+    storage.set_state(old, State::moved);
     return;
   }
   switch_over([&](std::uint64_t number) {
     table->put(copy);
     storage.set_state(copy, State::live);
     storage.set_died(old, number);
-    storage.set_state(old, State::retired);
+    storage.set_state(old, State::moved);
   });
+}
+
+// Links of slot to moved nodes on this level become links to where those live now. Beside other writers.
+void Index::Impl::redirect(Slot slot, std::uint32_t level) {
+  const Links links = storage.links(slot, level);
+  for (std::size_t i = 0; i < links.count; ++i) {
+    const Word word = links.word(i);
+    if (word == empty_word || is_protected(word) || storage.state(word) != State::moved) continue;
+    if (mutant("no_redirect")) continue;
+    redirect_link(links, i, word, storage.parent(word));
+  }
+}
+
+// Lowers the end of the slots when those at the tail are free; returns how many that will be.
+std::size_t Index::Impl::trim_tail() {
+  const std::size_t freed = storage.end() - last_kept();
+  epochs.retire([this] { storage.trim(); });
+  return freed;
 }
 
 } // namespace embedcore::hnsw

@@ -21,7 +21,7 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
   auto& best = scratch.best;
   auto& fresh = scratch.fresh;
   best.clear();
-  const bool all_live = tombstones.load(std::memory_order_acquire) == 0;
+  const bool every_live = all_live();
   const auto ask = [&](std::size_t from, std::size_t to) {
     for (std::size_t i = from; i < std::min(to, walk.size); ++i) {
       __builtin_prefetch(&storage.node(walk.slots[i]), 0, 3);
@@ -29,10 +29,10 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     }
   };
   const auto alive = [&](Slot slot) {
-    if (all_live) return true;
+    if (every_live) return true;
     const State state = storage.state(slot);
     if (state == State::live || state == State::pending) return true;
-    if (storage.died(slot) > since) scratch.died.push_back(slot);
+    if (state == State::moved || storage.died(slot) > since) scratch.died.push_back(slot);
     return false;
   };
   if (!coded) {

@@ -17,9 +17,11 @@ std::size_t home(std::size_t places) {
 
 std::size_t Scratch::bytes() const {
   const std::size_t floats = nearest.capacity() + distances.capacity() + query.capacity();
-  const std::size_t slots = nearest_slots.capacity() + fresh.capacity() + died.capacity() + parts.capacity();
-  const std::size_t candidates =
-      frontier.capacity() + best.capacity() + found.capacity() + pruned.capacity() + chosen.capacity();
+  const std::size_t slots =
+      nearest_slots.capacity() + fresh.capacity() + words.capacity() + died.capacity() + parts.capacity();
+  const std::size_t candidates = frontier.capacity() + best.capacity() + found.capacity() +
+                                 pruned.capacity() + chosen.capacity() + starts.capacity() +
+                                 usable.capacity();
   return sizeof(Scratch) + visited.bytes() + queue.bytes() + floats * sizeof(float) + slots * sizeof(Slot) +
          candidates * sizeof(Candidate) + walking.memory() + own.memory() + pair.memory();
 }

@@ -24,6 +24,7 @@ struct Scratch {
   std::vector<Candidate> frontier; // min-heap of a walk that skips nodes at result time
   std::vector<Candidate> best;     // max-heap of its results
   std::vector<std::int32_t> parts; // of their rows
+  std::vector<Word> words;         // of a list, as they were
   std::vector<Slot> fresh;         // unvisited neighbours of one node
   std::vector<Slot> died;          // tombstones that were made while the walk went on
   std::vector<float> query;        // the query, of unit length under cosine
@@ -33,6 +34,8 @@ struct Scratch {
   std::vector<Candidate> found;
   std::vector<Candidate> pruned;
   std::vector<Candidate> chosen;
+  std::vector<Candidate> starts; // of a walk that looks for neighbours; then what it met
+  std::vector<Candidate> usable; // of those
   std::uint64_t hops = 0;
   std::uint64_t computed = 0;
 

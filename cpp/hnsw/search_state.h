@@ -45,7 +45,7 @@ struct Index::Impl::Search {
     const std::size_t end = impl.storage.end();
     // Tombstones take places in the queue, so it is made as much longer.
     const double live = static_cast<double>(std::max<std::size_t>(1, impl.live.load()));
-    const double all = live + static_cast<double>(impl.tombstones.load());
+    const double all = live + static_cast<double>(impl.tombstones.load() + impl.moved.load());
     const auto grown = [&](std::size_t n) {
       return std::min(end, static_cast<std::size_t>(std::ceil(static_cast<double>(n) * all / live)));
     };

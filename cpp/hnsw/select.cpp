@@ -6,8 +6,9 @@
 
 namespace embedcore::hnsw {
 
-void select_neighbours(const Space& space, const Tree& tree, std::span<const Candidate> candidates,
-                       const Selection& selection, std::vector<Candidate>& chosen) {
+void select_neighbours(const Space& space, std::span<const Candidate> candidates, const Selection& selection,
+                       std::vector<Candidate>& chosen) {
+  // Kept between calls, so that nothing is allocated.
   static thread_local ProbeBuffer buffer;
   static thread_local std::vector<Slot> slots; // of the chosen
   static thread_local std::vector<Candidate> pruned;
@@ -20,12 +21,9 @@ void select_neighbours(const Space& space, const Tree& tree, std::span<const Can
   };
   for (const Candidate& c : selection.kept) choose(c);
   const auto forced = [&](const Candidate& c) {
-    return selection.protector != no_slot && tree.is_protected(selection.protector, c.slot);
+    return std::find(selection.forced.begin(), selection.forced.end(), c.slot) != selection.forced.end();
   };
-  std::size_t reserved = 0; // places for protected candidates not yet met
-  if (selection.protector != no_slot) {
-    for (const Candidate& c : candidates) reserved += forced(c) ? 1u : 0u;
-  }
+  std::size_t reserved = selection.forced.size(); // places for forced candidates not yet met
   // A negative distance (inner product) times alpha would prune more, not less.
   const auto covers = [&](float between, float distance) {
     return (between > 0 ? selection.alpha * between : between) < distance;
@@ -70,19 +68,56 @@ void select_neighbours(const Space& space, const Tree& tree, std::span<const Can
   }
 }
 
-void rewrite(Links links, std::span<const Candidate> chosen) {
-  const auto wanted = [&](Slot slot) {
-    return std::any_of(chosen.begin(), chosen.end(), [slot](const Candidate& c) { return c.slot == slot; });
+Pruned prune_into(const Space& space, Links links, Slot from, Word desired, float alpha) {
+  struct Buffers {
+    std::vector<Word> words;
+    std::vector<Slot> slots, forced;
+    std::vector<float> distances;
+    std::vector<Candidate> candidates, chosen;
+    ProbeBuffer probe;
   };
-  std::size_t place = 0;
-  for (const Candidate& c : chosen) {
-    if (links.find(c.slot) != links.count) continue;
-    while (links.load(place) != no_slot && wanted(links.load(place))) ++place;
-    links.store(place, c.slot);
-  }
+  static thread_local Buffers b; // kept between calls, so that nothing is allocated
+  b.words.clear();
+  b.slots.assign(1, target_of(desired));
+  b.forced.clear();
+  if (is_protected(desired)) b.forced.push_back(target_of(desired));
   for (std::size_t i = 0; i < links.count; ++i) {
-    if (const Slot slot = links.load(i); slot != no_slot && !wanted(slot)) links.store(i, no_slot);
+    const Word word = links.word(i);
+    b.words.push_back(word);
+    if (word == empty_word) continue;
+    if (target_of(word) == target_of(desired)) return Pruned::raced;
+    b.slots.push_back(target_of(word));
+    if (is_protected(word)) b.forced.push_back(target_of(word));
   }
+  if (b.forced.size() > links.count) return Pruned::refused;
+
+  const Probe own = Probe::between(space, from, b.probe);
+  for (const Slot slot : b.slots) own.prefetch(slot);
+  b.distances.resize(b.slots.size());
+  own.to(b.slots.data(), b.slots.size(), b.distances.data());
+  b.candidates.clear();
+  for (std::size_t i = 0; i < b.slots.size(); ++i) b.candidates.push_back({b.distances[i], b.slots[i]});
+  std::sort(b.candidates.begin(), b.candidates.end(), nearer);
+  select_neighbours(space, b.candidates, {links.count, alpha, b.forced}, b.chosen);
+
+  const auto wanted = [](Slot slot) {
+    return std::any_of(b.chosen.begin(), b.chosen.end(),
+                       [slot](const Candidate& c) { return c.slot == slot; });
+  };
+  bool to_place = wanted(target_of(desired));
+  Pruned result = Pruned::refused;
+  for (std::size_t i = 0; i < links.count; ++i) {
+    const Word word = b.words[i];
+    if (word == empty_word ? !to_place : is_protected(word) || wanted(word)) continue;
+    if (to_place) {
+      if (!replace_link(links, i, word, desired)) return Pruned::raced;
+      to_place = false;
+      result = Pruned::placed;
+    } else {
+      replace_link(links, i, word, empty_word); // where it fails, another thread has dropped it
+    }
+  }
+  return to_place ? Pruned::raced : result;
 }
 
 } // namespace embedcore::hnsw

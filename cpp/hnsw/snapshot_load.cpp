@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "common/crc32c.h"
 #include "hnsw/impl.h"
@@ -251,6 +252,19 @@ class Loader {
     return true;
   }
 
+  // Marks the links between slot and its parent; the file does not. False: there are none.
+  static bool protect(const Storage& storage, Slot slot) {
+    const Slot parent = storage.parent(slot);
+    if (parent == no_slot) return true;
+    for (const auto& [from, to] : {std::pair{parent, slot}, std::pair{slot, parent}}) {
+      const Links links = storage.links(from, 0);
+      const std::size_t place = links.find(to);
+      if (place == links.count) return false;
+      links.store(place, protected_link(to));
+    }
+    return true;
+  }
+
   // Fills the id table, the free list and the counts, and refuses what would lead out of the graph.
   Status wire(Index::Impl& x) {
     const Error wrong = damaged("has a graph that no index has");
@@ -260,11 +274,13 @@ class Loader {
     };
     std::vector<Slot> free;
     std::size_t tombstones = 0;
+    std::size_t detached = 0;
     std::size_t live = 0;
     for (Slot slot = 0; slot < header_.slots; ++slot) {
       const State state = storage.state(slot);
       if (state == State::free) free.push_back(slot);
       if (state == State::tombstone || state == State::detached) ++tombstones;
+      if (state == State::detached) ++detached;
       if (state == State::live) {
         ++live;
         if (x.table->put(slot) != no_slot) return wrong;
@@ -275,9 +291,12 @@ class Loader {
       for (std::uint32_t level = 0; level <= storage.node(slot).level; ++level) {
         const Links links = storage.links(slot, level);
         for (std::size_t i = 0; i < links.count; ++i) {
-          if (links.load(i) != no_slot && !sound(links.load(i), level)) return wrong;
+          if (links.word(i) != empty_word && !sound(links.word(i), level)) return wrong;
         }
       }
+    }
+    for (Slot slot = 0; slot < header_.slots; ++slot) {
+      if (x.attached(slot) && !protect(storage, slot)) return wrong;
     }
     const Entry entry{header_.entry_slot, header_.entry_level};
     if (live != header_.live) return wrong;
@@ -286,6 +305,7 @@ class Loader {
     x.storage.restore_free(free);
     x.live.store(live);
     x.tombstones.store(tombstones);
+    x.detached.store(detached);
     x.set_entry(entry);
     x.tag = tag_;
     return {};

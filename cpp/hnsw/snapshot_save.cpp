@@ -1,5 +1,9 @@
 // Saving: to a temporary file beside the target, synced, renamed over it, directory synced. A crash leaves
 // the old file or the new one, never a mixture. Searches go on; writers wait.
+//
+// Where upkeep stands in the middle of a round, the file holds the graph as if the round had not begun: nodes
+// that are leaving are tombstones again, links to moved ones lead to where those live now, and links to what
+// has left already are left out.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -140,11 +144,17 @@ class VectorSection {
   std::size_t filled_ = 0;
 };
 
-void write_links(Section& section, Links links) {
+void write_links(Section& section, const Storage& storage, Links links) {
+  std::vector<Slot> written(links.count, no_slot);
   for (std::size_t i = 0; i < links.count; ++i) {
-    const Slot slot = links.load(i);
-    section.write(&slot, sizeof(slot));
+    Slot slot = links.load(i);
+    if (slot != no_slot && storage.state(slot) == State::moved) {
+      slot = storage.parent(slot);
+      if (links.find(slot) != links.count) slot = no_slot;
+    }
+    if (slot != no_slot && in_graph(storage.state(slot))) written[i] = slot;
   }
+  section.write(written.data(), written.size() * sizeof(Slot));
 }
 
 } // namespace
@@ -185,7 +195,7 @@ Status Index::save(const std::string& path) const {
   const std::size_t row = x.storage.originals().bytes;
   const std::vector<std::byte> nothing(row);
   for (Slot slot = 0; slot < end; ++slot) {
-    vectors.write(x.attached(slot) ? x.storage.original(slot) : nothing.data(), row);
+    vectors.write(in_graph(x.storage.state(slot)) ? x.storage.original(slot) : nothing.data(), row);
   }
   header.vector_checksums_crc = vectors.finish();
 
@@ -207,13 +217,13 @@ Status Index::save(const std::string& path) const {
     snapshot::NodeRecord record{};
     record.parent = no_slot;
     const State state = x.storage.state(slot);
-    if (x.attached(slot)) {
+    if (in_graph(state)) {
       const Node& node = x.storage.node(slot);
       record = {node.id,
                 node.level == 0 ? 0 : runs,
                 x.storage.parent(slot),
                 node.inverse_norm,
-                static_cast<std::uint8_t>(state),
+                static_cast<std::uint8_t>(is_leaving(state) ? State::tombstone : state),
                 node.level,
                 0};
       runs += node.level;
@@ -228,8 +238,8 @@ Status Index::save(const std::string& path) const {
   Section base(file);
   const std::vector<Slot> empty(2 * x.config.m, no_slot);
   for (Slot slot = 0; slot < end; ++slot) {
-    if (x.attached(slot)) {
-      write_links(base, x.storage.links(slot, 0));
+    if (in_graph(x.storage.state(slot))) {
+      write_links(base, x.storage, x.storage.links(slot, 0));
     } else {
       base.write(empty.data(), empty.size() * sizeof(Slot));
     }
@@ -237,9 +247,9 @@ Status Index::save(const std::string& path) const {
   header.base_links_crc = base.crc();
   Section upper(file);
   for (Slot slot = 0; slot < end; ++slot) {
-    if (!x.attached(slot)) continue;
+    if (!in_graph(x.storage.state(slot))) continue;
     for (std::uint32_t l = 1; l <= x.storage.node(slot).level; ++l)
-      write_links(upper, x.storage.links(slot, l));
+      write_links(upper, x.storage, x.storage.links(slot, l));
   }
   header.upper_links_crc = upper.crc();
 

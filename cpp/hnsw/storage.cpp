@@ -10,6 +10,7 @@ namespace embedcore::hnsw {
 namespace {
 
 constexpr std::size_t cache_line = 64;
+constexpr std::size_t released_at_once = std::size_t{4} << 20; // bytes of blocks
 constexpr std::size_t fewest_slots = 1024;                     // less address space is no use
 constexpr std::size_t slot_limit = (std::size_t{1} << 31) - 1; // the queue keeps a flag in the top bit
 
@@ -74,26 +75,27 @@ bool Storage::commit(std::size_t slots) {
 }
 
 Slot Storage::allocate(std::uint8_t level) {
+  const Slot slot = take(level);
+  // Without the mutex: a new block may be the first on its page, which takes the system a while. Nobody looks
+  // at the links of a pending node to which none leads.
+  if (slot != no_slot) clear_links(slot);
+  return slot;
+}
+
+Slot Storage::take(std::uint8_t level) {
   const std::lock_guard lock(mutex_);
-  Slot slot = no_slot;
-  bool fresh = false;
-  if (!free_.empty()) {
-    slot = free_.back();
-  } else {
-    slot = end_.load(std::memory_order_relaxed);
-    fresh = true;
-    const std::size_t needed = std::size_t{slot} + 1;
-    if (!commit(needed)) return no_slot;
-  }
+  const bool fresh = free_.empty();
+  const Slot slot = fresh ? end_.load(std::memory_order_relaxed) : free_.back();
+  if (fresh && !commit(std::size_t{slot} + 1)) return no_slot;
   if (!allocate_upper(slot, level)) return no_slot;
   Node& n = node(slot);
   n.level = level;
   n.died = 0;
   set_parent(slot, no_slot);
-  clear_links(slot);
   set_state(slot, State::pending);
   if (fresh) {
     end_.store(slot + 1, std::memory_order_release);
+    used_end_ = std::max(used_end_, slot + 1);
   } else {
     free_.pop_back();
   }
@@ -134,20 +136,37 @@ void Storage::free_locked(Slot slot) {
 void Storage::free(std::span<const Slot> slots) {
   const std::lock_guard lock(mutex_);
   for (const Slot slot : slots) free_locked(slot);
+  const auto before = static_cast<std::ptrdiff_t>(free_.size());
   free_.insert(free_.end(), slots.begin(), slots.end());
-  std::sort(free_.begin(), free_.end(), std::greater<>());
+  std::sort(free_.begin() + before, free_.end(), std::greater<>());
+  std::inplace_merge(free_.begin(), free_.begin() + before, free_.end(), std::greater<>());
 }
 
 void Storage::trim() {
+  {
+    const std::lock_guard lock(mutex_);
+    Slot end = end_.load(std::memory_order_relaxed);
+    while (end > 0 && state(end - 1) == State::free) --end;
+    end_.store(end, std::memory_order_release);
+    free_.erase(free_.begin(), std::find_if(free_.begin(), free_.end(), [end](Slot s) { return s < end; }));
+    free_.shrink_to_fit();
+  }
+  while (release_some()) {
+  }
+}
+
+// From the top, a few megabytes at a time, so that nobody who needs a slot waits long.
+bool Storage::release_some() {
   const std::lock_guard lock(mutex_);
-  Slot end = end_.load(std::memory_order_relaxed);
-  while (end > 0 && state(end - 1) == State::free) --end;
-  end_.store(end, std::memory_order_release);
-  free_.erase(free_.begin(), std::find_if(free_.begin(), free_.end(), [end](Slot s) { return s < end; }));
-  free_.shrink_to_fit();
-  blocks_.release(end * block_bytes_);
-  if (originals_.data() != nullptr) originals_.release(end * original_stride_);
-  nodes_.release(end * sizeof(Node));
+  const Slot end = end_.load(std::memory_order_relaxed);
+  const Slot step = static_cast<Slot>(released_at_once / block_bytes_ + 1);
+  const Slot from = std::max(end, used_end_ - std::min(used_end_, step));
+  if (from >= used_end_) return false;
+  blocks_.release(from * block_bytes_);
+  if (originals_.data() != nullptr) originals_.release(from * original_stride_);
+  nodes_.release(from * sizeof(Node));
+  used_end_ = from;
+  return true;
 }
 
 std::size_t Storage::free_count() const {
@@ -166,6 +185,7 @@ Status Storage::restore(Slot end, std::uint32_t runs) {
     return {Code::resource_exhausted, "no memory for the " + std::to_string(end) + " items of this file"};
   }
   upper_end_ = runs;
+  used_end_ = end;
   end_.store(end, std::memory_order_release);
   return {};
 }

@@ -11,15 +11,18 @@
 // Who may write what
 //   a block and Node  the thread that allocated the slot, before the first link to it is stored (release);
 //                     from then on only links, state, died and parent change, all of them atomic
-//   links             one writer at a time per node (its spin lock in LinkLocks, or all writers excluded)
+//   links             any writer, each word by compare-and-swap (link_list.h)
 //   readers           load links with acquire and take no lock; whatever they reach was complete before
 // A slot is handed out again only after an epoch in which no reader can still hold it.
+//
+// Progress: reading is wait-free. allocate takes a mutex for some 100 ns, and longer where the arenas grow (a
+// system call per thirty-second of what there is); free and trim take it in short pieces. Memory is bounded
+// while no reader is stopped in the middle of a search: one that is keeps back what was retired since.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -29,24 +32,33 @@
 #include "hnsw/arena.h"
 #include "hnsw/codec.h"
 #include "hnsw/index.h"
+#include "hnsw/link_list.h"
 #include "hnsw/originals.h"
 
 namespace embedcore::hnsw {
 
-using Slot = std::uint32_t;
-constexpr Slot no_slot = std::numeric_limits<Slot>::max(); // also the EMPTY sentinel of a link
 constexpr std::uint8_t max_level = 15;
 
 // free -> pending (being linked, not yet visible) -> live -> tombstone (never returned, still walked
-// through) -> detached (repaired around: no live node links to it) -> retired (waiting for its epoch) ->
-// free. relocate takes an emptied slot to retired directly: its node lives on elsewhere.
-enum class State : std::uint8_t { free = 0, pending, live, tombstone, detached, retired };
+// through) -> leaving (repair is taking it out: links to it go, none is made any more) -> detached (no node
+// of the graph links to it) -> retired (waiting for its epoch) -> free. live or tombstone -> moved (its node
+// lives on in another slot, named by Node::parent; links to it go, none is made any more) -> retired -> free.
+enum class State : std::uint8_t { free = 0, pending, live, tombstone, detached, retired, leaving, moved };
+
+// Part of the graph, and fit for new links.
+constexpr bool is_attached(State state) {
+  return state == State::live || state == State::tombstone || state == State::pending;
+}
+constexpr bool is_leaving(State state) { return state == State::leaving; }
+// A node of the tree; all that links of the graph lead to, moved ones excepted.
+constexpr bool in_graph(State state) { return is_attached(state) || is_leaving(state); }
 
 struct Node {
   std::int64_t id;
   std::uint64_t died;  // number of the switch that made it a tombstone (see Switches)
   std::uint32_t upper; // its first run of links in upper_; undefined at level 0
-  Slot parent;         // whose protected link leads here (see tree.h); no_slot for the root
+  Slot parent;         // whose protected link leads here (see tree.h); no_slot for the root; of a moved node
+                       // the slot that it lives in now
   float inverse_norm;  // 1 / |original|
   State state;
   std::uint8_t level;
@@ -54,16 +66,24 @@ struct Node {
 static_assert(sizeof(Node) == 32, "two nodes a cache line");
 static_assert(std::atomic_ref<Slot>::is_always_lock_free && std::atomic_ref<State>::is_always_lock_free);
 
-// The link slots of one node on one level; no_slot marks an empty one, and holes may be anywhere.
+// The links of one node on one level, a List of link_list.h; empty places may be anywhere.
 struct Links {
-  Slot* at;
+  Word* at;
   std::uint32_t count;
 
+  // Where the link leads; no_slot: nowhere.
   [[nodiscard]] Slot load(std::size_t i) const {
-    return std::atomic_ref<Slot>(at[i]).load(std::memory_order_acquire);
+    return target_of(std::atomic_ref<Word>(at[i]).load(std::memory_order_acquire));
   }
-  void store(std::size_t i, Slot slot) const {
-    std::atomic_ref<Slot>(at[i]).store(slot, std::memory_order_release);
+  [[nodiscard]] Word word(std::size_t i) const {
+    return std::atomic_ref<Word>(at[i]).load(std::memory_order_seq_cst);
+  }
+  bool swap(std::size_t i, Word expected, Word desired) const {
+    return std::atomic_ref<Word>(at[i]).compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
+  }
+  // Pre-condition: no other thread writes this list.
+  void store(std::size_t i, Word word) const {
+    std::atomic_ref<Word>(at[i]).store(word, std::memory_order_release);
   }
   // Position of slot (or of an empty place for no_slot), or count.
   [[nodiscard]] std::size_t find(Slot slot) const {
@@ -156,6 +176,8 @@ class Storage {
   [[nodiscard]] bool commit(std::size_t slots);
   [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
   void free_locked(Slot slot);
+  [[nodiscard]] Slot take(std::uint8_t level);
+  bool release_some();
 
   std::optional<Originals> kept_;
   std::byte* block_base_ = nullptr; // copies of the arenas' bases: one load less on the search path
@@ -176,6 +198,7 @@ class Storage {
   mutable std::mutex mutex_; // guards what follows, and commits of the arenas
   std::vector<Slot> free_;   // descending, so that the lowest is taken first from the back
   std::uint32_t upper_end_ = 0;
+  Slot used_end_ = 0;                                  // no slot from here on has memory
   std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs
   Arena blocks_;
   Arena originals_; // reserved only where originals are kept apart

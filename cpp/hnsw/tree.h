@@ -2,20 +2,23 @@
 //
 // Pruning for diversity can take a node's last in-link. So each node has a parent on level 0, and the
 // links parent -> node and node -> parent are never pruned. Together they are a spanning tree with links
-// both ways: whatever node a walk starts from, every node of the graph can be reached.
+// both ways: whatever node a walk starts from, every node of the graph can be reached. Each of them carries
+// a mark in its word (link_list.h), so that nobody who drops links has to ask.
 //
 // Invariants, whenever no writer is inside:
 //   * exactly one node of the graph has no parent (the root), unless the graph is empty
-//   * parent(x) = p means that both p -> x and x -> p are links on level 0
+//   * parent(x) = p means that both p -> x and x -> p are protected links on level 0; no other link is
 //   * following parents from any node ends at the root
 // A node enters the tree (attach) before any other link leads to it, and leaves it (contract) by handing
 // its children on.
+//
+// Progress: attach is lock-free: it fails at one parent only when that is full or others change its list, and
+// then goes on to the next. contract and move need all writers excluded; readers go on meanwhile.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "hnsw/link_locks.h"
 #include "hnsw/probe.h"
 #include "hnsw/storage.h"
 
@@ -25,31 +28,30 @@ class Tree {
  public:
   Tree(Storage& storage, const Space& space) : storage_(storage), space_(space) {}
 
-  // Whether the level-0 link from -> to belongs to the tree.
-  [[nodiscard]] bool is_protected(Slot from, Slot to) const {
-    return storage_.parent(to) == from || storage_.parent(from) == to;
-  }
+  // Hangs child under one of the slots that it links to on level 0 (nearest first), or below the first of
+  // them when all have m children; where it has no links, below `otherwise`. Any number of threads at once.
+  // Pre-conditions: child's forward links are complete, no link leads to it; `otherwise` is in the tree.
+  void attach(Slot child, Slot otherwise) const;
 
-  // Hangs child under one of the slots that it links to on level 0 (nearest first), or below one of them
-  // when all have m children. Thread-safe by the link locks.
-  // Pre-conditions: child's forward links are complete, no link leads to it, it has at least one.
-  void attach(Slot child, LinkLocks& locks) const;
+  // Takes a node out: its children are hung under its parent or one another, nearest first. The node keeps
+  // its own links for readers that stand on it; its parent and children no longer link to it.
+  // Pre-condition: other writers are excluded. Every node stays reachable at every moment. Returns how many
+  // children it had.
+  std::size_t contract(Slot node) const;
 
-  // Takes a detached node out: its children are hung under its parent or one another, nearest first. The
-  // node keeps its own links for readers that stand on it; its parent and children no longer link to it.
-  // Pre-condition: other writers are excluded. Every node stays reachable at every moment.
-  void contract(Slot node) const;
-
-  // Makes from -> to a link on level 0: in an empty place, in that of an unprotected detached node, or in
-  // that of the one which selection drops. Pre-conditions: the caller is the only writer of from's list,
-  // and either the link is protected and from has room, or nothing is promised: it may be dropped at once.
-  void link(Slot from, Slot to, float alpha) const;
+  // Puts copy, which has the same links and parent, into old's place in the tree.
+  // Pre-condition: other writers are excluded.
+  void move(Slot old, Slot copy) const;
 
  private:
   [[nodiscard]] std::uint32_t children(Slot slot) const;
-  [[nodiscard]] bool has_room(Slot slot) const; // for one more protected link
-  void hang(Slot child, Slot host) const;
-  void unlink(Slot from, Slot to) const;
+  [[nodiscard]] Slot child_of(Slot slot) const; // the first; no_slot: it is a leaf
+  // Makes from -> to a protected link: in an empty place, in that of a node which is leaving, or in that of
+  // one which selection drops. False: no room, or others were faster.
+  [[nodiscard]] bool protect(Slot from, Slot to, float alpha) const;
+  [[nodiscard]] bool hang_new(Slot child, Slot parent) const;
+  void hang(Slot child, Slot host, Slot leaving) const;
+  void exchange(Slot from, Slot old, Word desired) const;
   [[nodiscard]] float distance(Slot a, Slot b) const;
 
   Storage& storage_;

@@ -146,7 +146,8 @@ void walk_admitted(const Storage& storage, const Probe& probe, Candidate start, 
     std::push_heap(frontier.begin(), frontier.end(), Farther{});
     const State state = storage.state(slot);
     if (state != State::live && state != State::pending) {
-      if (storage.died(slot) > admission.since) scratch.died.push_back(slot);
+      if (mutant("skipped_version_check")) return;
+      if (state == State::moved || storage.died(slot) > admission.since) scratch.died.push_back(slot);
       return;
     }
     if (admission.filter != nullptr && !admission.filter->allows(storage.node(slot).id)) return;

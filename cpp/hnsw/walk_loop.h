@@ -19,9 +19,18 @@ constexpr std::uint32_t expanded = std::uint32_t{1} << 31;
 
 inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
 
-// Links are single atomic words that writers may change at any time; this is the one place where a walk
-// reads them. Acquire: whatever a link leads to was complete before the link was stored.
-inline std::uint32_t load_link(const std::uint32_t* link) { return __atomic_load_n(link, __ATOMIC_ACQUIRE); }
+constexpr std::uint32_t slot_bits = ~(std::uint32_t{1} << 31);
+
+// Links are single atomic words that writers may change at any time; this, and load_links of AVX-512, is
+// where a walk reads them. Acquire: whatever a link leads to was complete before the link was stored. The top
+// bit, which marks links of the tree, is no part of the slot.
+inline std::uint32_t load_link(const std::uint32_t* link) {
+#ifdef EMBEDCORE_PLAIN_LINKS // of a graph that nobody changes: what bench/native/links.cpp compares with
+  return *link & slot_bits;
+#else
+  return __atomic_load_n(link, __ATOMIC_ACQUIRE) & slot_bits;
+#endif
+}
 
 inline float float_at(const std::byte* at) {
   float value;

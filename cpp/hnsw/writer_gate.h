@@ -1,52 +1,108 @@
-// Writers among themselves: add and remove share the gate, the verbs that rework the graph (repair,
-// compact, relocate, save, check) hold it alone. Readers never touch it.
+// Writers beside upkeep. Whoever adds, removes or sweeps links shares the gate, any number at once and
+// without waiting for each other; short steps that rework the graph hold it alone. Readers never touch it.
 //
-// A waiting exclusive holder goes before new shared ones, so that a stream of adds cannot starve it.
-// Satisfies Lockable and SharedLockable in part: use std::shared_lock and std::unique_lock.
-// When not to use it: on a read path.
+// Guarantees
+//   * between lock() and unlock() nobody shares the gate, and the other way round
+//   * lock(); unlock(); is a grace period: every write that was under way at the call has ended, and those
+//     that begin afterwards see what was stored before the call
+//   * lock_shared is lock-free while nobody is alone: one addition and one load, on a cache line that only a
+//     few threads share. Beside one who is alone it waits, for as long as that one stays: upkeep stays for
+//     well below a millisecond, save, check and the training of codes for as long as they take.
+//   * neither side starves the other: sharers that come after lock() wait for it, and lock() waits for those
+//     whom the one before kept waiting
+//
+// Atomics, and who writes each
+//   sharing_[s]  sharers on stripe s: each adds one to announce itself, and takes it off again
+//   alone_       exchanged 0 -> 1 by whoever wants to be alone, stored 0 when it leaves
+//   waiting_     sharers that found somebody alone; each adds one and takes it off when it is in
+//
+// Why it is right: a sharer announces itself, then looks at alone_; the other one sets alone_, then looks at
+// sharing_. Both pairs are sequentially consistent (Dekker), so at least one sees the other: the sharer then
+// steps back, the other one waits. Leaving is a release, read by the wait of the other side (acquire).
+//
+// Satisfies Lockable and SharedLockable in part: use std::shared_lock and std::unique_lock. Not recursive, in
+// either mode. When not to use it: on a read path; for long exclusive sections.
 #pragma once
 
-#include <condition_variable>
+#include <array>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
-#include <mutex>
+#include <cstdint>
+#include <thread>
+
+#include "common/mutant.h"
 
 namespace embedcore::hnsw {
 
-class WriterGate {
- public:
-  void lock_shared() {
-    std::unique_lock lock(mutex_);
-    shared_may_enter_.wait(lock, [this] { return !alone_ && waiting_ == 0; });
-    ++sharing_;
-  }
-  void unlock_shared() {
-    const std::lock_guard lock(mutex_);
-    if (--sharing_ == 0) alone_may_enter_.notify_one();
-  }
-  void lock() {
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    alone_may_enter_.wait(lock, [this] { return !alone_ && sharing_ == 0; });
-    --waiting_;
-    alone_ = true;
-  }
-  void unlock() {
-    const std::lock_guard lock(mutex_);
-    alone_ = false;
-    if (waiting_ != 0) {
-      alone_may_enter_.notify_one();
-    } else {
-      shared_may_enter_.notify_all();
+// The atomics of threads. Tests use others, which an exhaustive scheduler steps through.
+struct ThreadAtomics {
+  template <class T>
+  using Atomic = std::atomic<T>;
+
+  // Returns once the value is the wanted one.
+  static void await(const std::atomic<std::uint32_t>& value, std::uint32_t wanted) {
+    constexpr int spins = 64;
+    constexpr int yields = 256;
+    for (int i = 0; value.load(std::memory_order_seq_cst) != wanted; ++i) {
+      if (i < spins) continue;
+      if (i < yields) {
+        std::this_thread::yield();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+      }
     }
   }
+  // A number of this thread, the same for as long as it lives.
+  static std::size_t thread_number() {
+    static std::atomic<std::size_t> threads{0};
+    thread_local const std::size_t number = threads.fetch_add(1, std::memory_order_relaxed);
+    return number;
+  }
+};
+
+template <class Atomics, std::size_t stripes>
+class BasicWriterGate {
+  using Count = typename Atomics::template Atomic<std::uint32_t>;
+
+ public:
+  void lock_shared() {
+    Count& mine = own();
+    for (bool waits = false;; waits = true) {
+      mine.fetch_add(1, std::memory_order_seq_cst);
+      if (alone_.load(std::memory_order_seq_cst) == 0) {
+        if (waits) waiting_.fetch_sub(1, std::memory_order_seq_cst);
+        return;
+      }
+      mine.fetch_sub(1, std::memory_order_seq_cst);
+      if (!waits) waiting_.fetch_add(1, std::memory_order_seq_cst);
+      Atomics::await(alone_, 0);
+    }
+  }
+  void unlock_shared() { own().fetch_sub(1, std::memory_order_seq_cst); }
+
+  void lock() {
+    for (std::uint32_t none = 0;; none = 0) {
+      Atomics::await(waiting_, 0);
+      Atomics::await(alone_, 0);
+      if (alone_.compare_exchange_strong(none, 1, std::memory_order_seq_cst)) break;
+    }
+    if (mutant("open_gate")) return;
+    for (Stripe& stripe : sharing_) Atomics::await(stripe.count, 0);
+  }
+  void unlock() { alone_.store(0, std::memory_order_seq_cst); }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable shared_may_enter_;
-  std::condition_variable alone_may_enter_;
-  std::size_t sharing_ = 0;
-  std::size_t waiting_ = 0;
-  bool alone_ = false;
+  struct alignas(64) Stripe { // a cache line each, so that writers do not slow one another
+    Count count{0};
+  };
+  Count& own() { return sharing_[Atomics::thread_number() % stripes].count; }
+
+  std::array<Stripe, stripes> sharing_;
+  alignas(64) Count alone_{0};
+  Count waiting_{0};
 };
+
+using WriterGate = BasicWriterGate<ThreadAtomics, 32>;
 
 } // namespace embedcore::hnsw

@@ -66,14 +66,16 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What repair, compact or relocate did.
+    """What a call of repair, compact or relocate did.
 
-    Nodes looked at; nodes relinked or moved; slots given back for reuse, or, by relocate, to the system.
+    Nodes looked at; nodes relinked or moved; slots given back for reuse, or, by relocate, to the system; and
+    whether nothing was left to do.
     """
 
     examined: int
     changed: int
     freed: int
+    done: bool
 
 
 class Index:
@@ -286,17 +288,31 @@ class Index:
         """
         return self._native.stats()
 
-    def repair(self) -> Report:
-        """Reconnects live items around tombstones, so that no search passes through one. Online."""
-        return Report(**self._native.repair())
+    # Upkeep: in small steps beside searches, which never wait for it, and writes, which do for well below a
+    # millisecond at a time. What one call leaves undone the next one goes on with, whichever of the three it
+    # is. Any number of threads may call them at once; they share the work.
 
-    def compact(self) -> Report:
-        """Repairs, then frees the tombstones' slots for reuse. Searches go on, writers wait."""
-        return Report(**self._native.compact())
+    def repair(self, budget: float | None = None, threads: int = 1) -> Report:
+        """Reconnects live items around tombstones, so that no search passes through one. Online.
 
-    def relocate(self) -> Report:
-        """Moves items from the tail into free slots and returns the tail's memory. Searches go on."""
-        return Report(**self._native.relocate())
+        Ends after ``budget`` seconds (0: after one small step), or when there is nothing left to do (None);
+        ``threads=0`` means all cores. Raises ValueError for a budget that is negative or no number.
+        """
+        return Report(**self._native.repair(_seconds(budget), whole(threads, "threads", 0, 65535)))
+
+    def compact(self, budget: float | None = None, threads: int = 1) -> Report:
+        """Repairs, then frees the tombstones' slots for reuse.
+
+        Online; ``budget`` and ``threads`` as in repair.
+        """
+        return Report(**self._native.compact(_seconds(budget), whole(threads, "threads", 0, 65535)))
+
+    def relocate(self, budget: float | None = None, threads: int = 1) -> Report:
+        """Moves items from the tail into free slots and returns the tail's memory to the system.
+
+        Online; ``budget`` and ``threads`` as in repair.
+        """
+        return Report(**self._native.relocate(_seconds(budget), whole(threads, "threads", 0, 65535)))
 
     def check(self) -> list[str]:
         """All broken invariants, one line each; empty is good. Searches go on, writers wait."""
@@ -386,6 +402,15 @@ class Index:
 
     def _rows(self, vectors: ArrayLike, name: str) -> tuple[NDArray[np.float32], bool]:
         return rows_of(vectors, self.dim, name)
+
+
+def _seconds(budget: float | None) -> float | None:
+    if budget is None:
+        return None
+    seconds = number(budget, "budget")
+    if seconds < 0:
+        raise InvalidArgument(f"budget is {seconds}; give seconds, 0 or more, or None for no limit")
+    return seconds
 
 
 def exact_search(

@@ -33,7 +33,7 @@ struct World {
   std::size_t spare(Slot slot) const {
     const hnsw::Links links = x.storage.links(slot, 0);
     for (std::size_t i = 0; i < links.count; ++i) {
-      if (links.load(i) != no_slot && !x.tree->is_protected(slot, links.load(i))) return i;
+      if (links.load(i) != no_slot && !hnsw::is_protected(links.word(i))) return i;
     }
     return 0;
   }
@@ -121,6 +121,26 @@ TEST(check_reports_a_broken_tree) {
   World w;
   Slot child = 0;
   while (w.x.storage.parent(child) == no_slot) ++child;
+  const Slot parent = w.x.storage.parent(child);
   w.x.storage.set_parent(child, no_slot);
+  w.expect({"protected link that is none of the tree's"});
+  for (const auto& [from, to] : {std::pair{parent, child}, std::pair{child, parent}}) {
+    const hnsw::Links links = w.x.storage.links(from, 0);
+    links.store(links.find(to), to);
+  }
   w.expect({"the tree has 2 roots"});
+}
+
+TEST(check_reports_marks_that_are_not_the_trees_and_links_of_the_tree_without_one) {
+  World w;
+  const hnsw::Links links = w.x.storage.links(11, 0);
+  const std::size_t at = w.spare(11);
+  links.store(at, hnsw::protected_link(links.load(at)));
+  w.expect({"protected link that is none of the tree's on level 0: id 11"});
+  World v;
+  const Slot child = v.x.storage.parent(12) == no_slot ? 13 : 12;
+  const hnsw::Links own = v.x.storage.links(child, 0);
+  const std::size_t parent = own.find(v.x.storage.parent(child));
+  own.store(parent, own.load(parent));
+  v.expect({"child does not link to its parent: id " + std::to_string(child)});
 }

@@ -4,8 +4,11 @@
 //   * a search returns no id twice, and nothing that its own thread removed before
 //   * afterwards contents and invariants are whole
 // Run under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer as well.
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "world.h"
@@ -84,14 +87,42 @@ struct Stress {
     }
   }
 
+  void expect_sound(const Index& checked, const char* what) {
+    for (const std::string& problem : checked.check()) {
+      if (broken.fetch_add(1) < 5) fail(__FILE__, __LINE__, what + (": " + problem));
+    }
+  }
+
+  // Verbs to the end, some of them on two threads.
   void maintain() {
     for (unsigned round = 0; !stop.load(); ++round) {
       if (round % 4 == 0) index->repair();
-      index->compact();
-      if (round % 2 == 1) index->relocate();
-      if (round % 8 == 0 && !index->check().empty()) broken.fetch_add(1);
+      index->compact({{}, 1 + round % 2});
+      if (round % 2 == 1) index->relocate({{}, 2});
+      if (round % 8 == 0) expect_sound(*index, "index");
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
+  }
+  // The same in pieces, so that rounds are left lying and checks and snapshots fall into the middle.
+  void nibble() {
+    const std::string path =
+        (std::filesystem::temp_directory_path() / ("embedcore-stress-" + std::to_string(::getpid())))
+            .string();
+    for (unsigned round = 0; !stop.load(); ++round) {
+      const auto budget = hnsw::Budget::seconds(round % 3 == 0 ? 0 : 0.0005);
+      index->compact(budget);
+      if (round % 2 == 0) index->relocate(budget);
+      if (round % 5 == 0) index->repair(budget);
+      if (round % 7 == 0) expect_sound(*index, "index");
+      if (round % 16 == 0) {
+        CHECK(index->save(path).ok());
+        const auto loaded = Index::load(path);
+        CHECK(loaded.ok());
+        if (loaded.ok()) expect_sound(*loaded.value(), "snapshot");
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    std::filesystem::remove(path);
   }
 
   // Trains the codes anew again and again, now for a finer grid, now for a coarser one.
@@ -122,6 +153,7 @@ struct Stress {
     threads.emplace_back([&] { read(53); });
     threads.emplace_back([&] { read(54); });
     threads.emplace_back([&] { maintain(); });
+    threads.emplace_back([&] { nibble(); });
     if (index->config().codes != hnsw::Codes::none) threads.emplace_back([&] { train(); });
     std::this_thread::sleep_for(time);
     stop.store(true);

@@ -17,7 +17,7 @@ struct Line {
       *test::kept_floats(x.storage, slot) = position;
     }
   }
-  std::vector<Slot> choose(Slot node, std::size_t limit, float alpha = 1.0f, Slot protector = no_slot) {
+  std::vector<Slot> choose(Slot node, std::size_t limit, float alpha = 1.0f, std::vector<Slot> forced = {}) {
     std::vector<Candidate> candidates;
     for (Slot slot = 0; slot < x.storage.end(); ++slot) {
       const float d = *test::kept_floats(x.storage, slot) - *test::kept_floats(x.storage, node);
@@ -25,7 +25,7 @@ struct Line {
     }
     std::sort(candidates.begin(), candidates.end(), nearer);
     std::vector<Candidate> chosen;
-    select_neighbours(x.space, *x.tree, candidates, {limit, alpha, protector}, chosen);
+    select_neighbours(x.space, candidates, {limit, alpha, forced}, chosen);
     std::vector<Slot> slots;
     for (const Candidate& c : chosen) slots.push_back(c.slot);
     return slots;
@@ -60,24 +60,49 @@ TEST(alpha_keeps_more) {
   CHECK((fuller.choose(0, 2, 2.5f) == std::vector<Slot>{1, 2}));
 }
 
-TEST(links_of_the_tree_are_always_chosen) {
-  Line line({0, 1, 2, 3, 4, -5});
-  line.x.storage.set_parent(4, 0); // a child of the node, far and behind others
-  line.x.storage.set_parent(0, 3); // its parent
-  const std::vector<Slot> chosen = line.choose(0, 3, 1.0f, 0);
+TEST(forced_candidates_are_always_chosen) {
+  Line line({0, 1, 2, 3, 4, -5}); // 3 and 4 are behind others
+  const std::vector<Slot> chosen = line.choose(0, 3, 1.0f, {3, 4});
   CHECK_EQ(chosen.size(), std::size_t{3});
   for (const Slot slot : {1u, 3u, 4u}) CHECK(std::count(chosen.begin(), chosen.end(), slot) == 1);
 }
 
-TEST(rewriting_moves_no_link_that_stays) {
-  std::vector<Slot> places{7, no_slot, 3, 9, 4};
-  const Links links{places.data(), 5};
-  const std::vector<Candidate> chosen{{0.1f, 4}, {0.2f, 8}, {0.3f, 3}, {0.4f, 6}};
-  rewrite(links, chosen);
-  CHECK_EQ(places[2], 3u);
-  CHECK_EQ(places[4], 4u);
-  const std::set<Slot> held(places.begin(), places.end());
-  CHECK((held == std::set<Slot>{3, 4, 6, 8, no_slot}));
-  rewrite(links, {});
-  CHECK(std::all_of(places.begin(), places.end(), [](Slot s) { return s == no_slot; }));
+namespace {
+
+// The list of the node at 0 (slot 0) holds these words, in this order.
+struct FullList : Line {
+  FullList(std::vector<float> xs, std::vector<Word> words)
+      : Line(std::move(xs)), links(x.storage.links(0, 0)) {
+    for (std::size_t i = 0; i < words.size(); ++i) links.store(i, words[i]);
+  }
+  std::vector<Word> words() const {
+    std::vector<Word> all;
+    for (std::size_t i = 0; i < links.count; ++i) all.push_back(links.word(i));
+    return all;
+  }
+  Links links;
+};
+
+} // namespace
+
+TEST(pruning_a_full_list_moves_no_link_that_stays_and_drops_no_protected_one) {
+  // 1 and -1 cover the others; 7 is the newcomer between 1 and the node.
+  FullList list({0, 1, 2, 3, -1, -2, 9, 0.25f}, {3, protected_link(2), 4, 1});
+  CHECK(prune_into(list.x.space, list.links, 0, 7, 1.0f) == Pruned::placed);
+  CHECK((list.words() == std::vector<Word>{7, protected_link(2), 4, 1}));
+}
+
+TEST(pruning_refuses_a_newcomer_that_is_covered_and_drops_what_is_covered_too) {
+  FullList list({0, 1, 2, 3, -1, -2, 9, 4}, {1, 3, 4, 2});
+  CHECK(prune_into(list.x.space, list.links, 0, 7, 1.0f) == Pruned::refused);
+  CHECK((list.words() == std::vector<Word>{1, empty_word, 4, 2}));
+  // A protected newcomer is never refused while there is room,
+  CHECK(prune_into(list.x.space, list.links, 0, protected_link(7), 1.0f) == Pruned::placed);
+  CHECK(list.words()[1] == protected_link(7));
+  // and only where all links are protected.
+  FullList full({0, 1, 2, 3, -1, -2},
+                {protected_link(1), protected_link(2), protected_link(3), protected_link(4)});
+  CHECK(prune_into(full.x.space, full.links, 0, protected_link(5), 1.0f) == Pruned::refused);
+  CHECK((full.words() ==
+         std::vector<Word>{protected_link(1), protected_link(2), protected_link(3), protected_link(4)}));
 }

@@ -23,7 +23,7 @@ struct Grove {
       const std::size_t count = std::min<std::size_t>(members.size(), 1 + random() % x.config.m);
       std::shuffle(members.begin(), members.end(), random);
       for (std::size_t i = 0; i < count; ++i) x.storage.links(slot, 0).store(i, members[i]);
-      x.tree->attach(slot, x.locks);
+      x.tree->attach(slot, members.front());
     }
     x.storage.set_state(slot, State::live);
     members.push_back(slot);
@@ -32,14 +32,15 @@ struct Grove {
   void fell(std::size_t at) {
     const Slot slot = members[at];
     members.erase(members.begin() + static_cast<std::ptrdiff_t>(at));
-    x.storage.set_state(slot, State::detached);
+    x.storage.set_state(slot, State::leaving);
     // As repair does first: links that the tree does not need go.
     for (const Slot member : members) {
       const Links links = x.storage.links(member, 0);
       const std::size_t place = links.find(slot);
-      if (place != links.count && !x.tree->is_protected(member, slot)) links.store(place, no_slot);
+      if (place != links.count && !is_protected(links.word(place))) links.store(place, no_slot);
     }
     x.tree->contract(slot);
+    x.storage.set_state(slot, State::detached);
   }
   // One root, links both ways along every edge, no way to a node that was taken out.
   void expect_spanning() {
@@ -48,6 +49,9 @@ struct Grove {
       const Links own = x.storage.links(slot, 0);
       for (std::size_t i = 0; i < own.count; ++i) {
         CHECK(own.load(i) == no_slot || x.storage.state(own.load(i)) == State::live);
+        const Slot to = own.load(i);
+        const bool of_tree = to != no_slot && (x.storage.parent(to) == slot || x.storage.parent(slot) == to);
+        CHECK_EQ(is_protected(own.word(i)), of_tree);
       }
       Slot at = slot;
       std::size_t steps = 0;
@@ -55,8 +59,8 @@ struct Grove {
         const Slot parent = x.storage.parent(at);
         const Links down = x.storage.links(parent, 0);
         const Links up = x.storage.links(at, 0);
-        CHECK(down.find(at) != down.count);
-        CHECK(up.find(parent) != up.count);
+        CHECK(down.find(at) != down.count && is_protected(down.word(down.find(at))));
+        CHECK(up.find(parent) != up.count && is_protected(up.word(up.find(parent))));
         at = parent;
         ++steps;
       }

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import embedcore
+from embedcore.index import Report
 
 from .conftest import clustered
 
@@ -61,6 +62,52 @@ def test_memory_is_returned() -> None:
     assert index.memory_bytes < 0.35 * full
     np.testing.assert_array_equal(index.get(index.ids()), vectors[3::4])
     assert index.check() == []
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_upkeep_in_small_pieces_ends_as_in_one(threads: int) -> None:
+    vectors = clustered(1500, 8, 4, seed=17)
+    index = embedcore.Index(8, m=6)
+    index.add(np.arange(1500), vectors, threads=1)
+    index.remove(np.arange(0, 1500, 3))
+    calls = freed = 0
+    for verb in (index.repair, index.compact, index.relocate):
+        done = False
+        while not done:
+            report = verb(budget=0, threads=threads)
+            done = report.done
+            freed += report.freed if verb == index.compact else 0
+            calls += 1
+            assert calls < 5000
+            if calls % 10 == 0:
+                assert index.check() == []
+    assert calls > 20
+    assert freed == 500
+    assert index.tombstones == 0
+    assert index.stats()["slots"]["total"] == len(index) == 1000
+    assert index.check() == []
+    np.testing.assert_array_equal(index.search(vectors[1], k=1).ids, [1])
+
+
+def test_upkeep_without_a_budget_is_done_in_one_call() -> None:
+    index = embedcore.Index(8)
+    index.add(np.arange(300), clustered(300, 8, 4, seed=18))
+    assert index.compact() == Report(examined=0, changed=0, freed=0, done=True)
+    index.remove(np.arange(100))
+    assert index.compact(threads=0).done
+    assert index.relocate(budget=60.0).done
+    assert index.tombstones == 0
+
+
+@pytest.mark.parametrize("verb", ["repair", "compact", "relocate"])
+def test_wrong_budgets_are_refused(verb: str) -> None:
+    call = getattr(embedcore.Index(8), verb)
+    with pytest.raises(ValueError, match=r"budget is -1\.0; give seconds, 0 or more"):
+        call(budget=-1)
+    with pytest.raises(ValueError, match="budget is NaN"):
+        call(budget=float("nan"))
+    with pytest.raises(ValueError, match="threads is -1"):
+        call(threads=-1)
 
 
 def test_free_slots_are_reused() -> None:

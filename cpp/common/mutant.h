@@ -1,0 +1,19 @@
+// Faults on demand, for `make mutants`: a build with -DEMBEDCORE_MUTANT=<name> has one planted fault, and the
+// tests must fail in it. In any other build mutant() is false at compile time and costs nothing.
+//
+//   if (mutant("lost_link")) return;
+#pragma once
+
+#include <string_view>
+
+namespace embedcore {
+
+#ifdef EMBEDCORE_MUTANT
+constexpr std::string_view planted_mutant = EMBEDCORE_MUTANT;
+#else
+constexpr std::string_view planted_mutant = "";
+#endif
+
+constexpr bool mutant(std::string_view name) { return !name.empty() && name == planted_mutant; }
+
+} // namespace embedcore
