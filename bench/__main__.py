@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench ann | compare | dualwrite | scale``."""
+"""The command line: ``python -m bench ann | churn | compare | dualwrite | scale``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from bench import ann, compare, datasets, dualwrite, engines, scale
+from bench import ann, churn, compare, datasets, dualwrite, engines, scale
 from bench.checkouts import CheckoutError
+from bench.native_build import BuildError
 
 app = typer.Typer(
     help="embedcore measured side by side with its peers, in one run on one machine.",
@@ -122,6 +123,38 @@ def scale_command(
         _fail(console, error, 2)
 
 
+@app.command("churn")
+def churn_command(
+    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
+    parts: Annotated[str, typer.Option(help="What to measure, comma-separated.")] = ",".join(churn.PARTS),
+    n: Annotated[int | None, typer.Option(min=1000, help="Items; a random subset of a real corpus.")] = None,
+    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=datasets.VECTORS_VARIABLE,
+            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
+        ),
+    ] = None,
+    ef: Annotated[int, typer.Option(min=1, help="Breadth of every search.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each timed case.")] = 7,
+    turnovers: Annotated[int, typer.Option(min=1, help="How often the whole corpus is turned over.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/churn-DATE.")] = None,
+) -> None:
+    """An index that is written, deleted from and compacted, against a fresh one."""
+    console = _console()
+    chosen = _words(parts) or []
+    if unknown := set(chosen) - set(churn.PARTS):
+        raise typer.BadParameter(f"no part is called {sorted(unknown)}; use {', '.join(churn.PARTS)}")
+    try:
+        wanted = datasets.Wanted(data, n, dim, None, 1000, vectors, depth=10)
+        churn.run(wanted, chosen, ef, rounds, turnovers, console, out)
+    except BuildError as error:
+        _fail(console, error, 1)
+    except (datasets.DataError, ValueError) as error:
+        _fail(console, error, 2)
+
+
 @app.command("dualwrite")
 def dualwrite_command(
     data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
@@ -144,7 +177,7 @@ def dualwrite_command(
     try:
         wanted = datasets.Wanted(data, n, dim, None, 100, vectors, depth=10)
         dualwrite.run(wanted, operations, rounds, batch, console, out)
-    except dualwrite.BuildError as error:
+    except BuildError as error:
         _fail(console, error, 1)
     except (datasets.DataError, ValueError) as error:
         _fail(console, error, 2)

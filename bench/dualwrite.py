@@ -23,15 +23,11 @@ from rich.table import Table
 
 import embedcore
 from bench import datasets, machine
+from bench.native_build import build
 from bench.ratios import order_of_round, ratio, spread
 
 ASKED_RATE = 2_000_000
 ASKED_RATIO = 1.1
-BINARY = machine.ROOT / "build" / "release" / "bench" / "native" / "bench_dualwrite"
-
-
-class BuildError(Exception):
-    """The native program cannot be built; the message says why."""
 
 
 def run(
@@ -64,14 +60,7 @@ def run(
 def empty_operations(operations: int, rounds: int, binary: Path | None = None) -> list[dict[str, Any]]:
     """Rates per case over the rounds. Builds the program where none is given. Raises BuildError."""
     if binary is None:
-        for step in (
-            ["cmake", "--preset", "release", "--log-level=WARNING"],
-            ["cmake", "--build", "--preset", "release", "--target", "bench_dualwrite", "--", "-j2"],
-        ):
-            done = subprocess.run(step, cwd=machine.ROOT, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise BuildError(f"{' '.join(step)}: {(done.stdout + done.stderr).strip()[-500:]}")
-        binary = BINARY
+        binary = build("bench_dualwrite")
     printed = subprocess.run(
         [str(binary), str(operations), str(rounds)], check=True, capture_output=True, text=True
     ).stdout
