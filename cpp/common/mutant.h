@@ -1,5 +1,7 @@
-// Faults on demand, for `make mutants`: a build with -DEMBEDCORE_MUTANT=<name> has one planted fault, and the
-// tests must fail in it. In any other build mutant() is false at compile time and costs nothing.
+// Faults on demand, for `make mutants`: a build with -DEMBEDCORE_MUTANT=<name>
+// -DEMBEDCORE_MUTANT_SOURCE=<file> has one fault planted in that file, and a test must fail in it. In any
+// other build mutant() is false at compile time and costs nothing. What lies in a header is tried in the test
+// that compiles it.
 //
 //   if (mutant("lost_link")) return;
 #pragma once

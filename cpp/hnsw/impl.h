@@ -6,7 +6,8 @@
 //   upkeep.turn  whose turn it is to do a step of upkeep (upkeep.h)
 //   gate         add, remove and steps of upkeep share it; a few of those steps, check, save and the training
 //                of codes hold it alone
-//   table_mutex  the id table's one writer, and the switches: for some 100 ns by each add and remove
+//   table_mutex  the id table's one writer, and the switches: for some 100 ns by each add and remove, and for
+//                as long as it takes to fill a table of twice the size when that is due
 // Readers take none of them: they hold an epoch guard (Pin) and load atomics.
 //
 // Switches. To replace, remove or move an item takes more than one store, so a reader can see one without

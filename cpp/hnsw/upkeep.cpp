@@ -23,7 +23,7 @@ bool spent(const Budget& budget) { return budget.spent && budget.spent(); }
 
 Budget Budget::seconds(double time, unsigned threads) {
   using Clock = std::chrono::steady_clock;
-  const auto most = std::chrono::duration<double>(std::clamp(time, 0.0, 1e9));
+  const auto most = std::chrono::duration<double>(time > 0 ? std::min(time, 1e9) : 0.0);
   const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(most);
   return {[until] { return Clock::now() >= until; }, threads};
 }

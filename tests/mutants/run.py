@@ -19,43 +19,77 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Mutant(NamedTuple):
     name: str
+    source: str  # the file to plant it in
     program: str  # of build/*/tests/cpp
     test: str  # a part of the name of the test that finds it
     fault: str
 
 
+_LISTS = "tests/cpp/hnsw/test_link_list.cpp"
+_GATE = "tests/cpp/hnsw/test_writer_gate.cpp"
+
 MUTANTS = [
-    Mutant("lost_link", "test_hnsw", "the_tree_spans_the_graph", "a parent does not link to its new child"),
-    Mutant("early_reuse", "test_hnsw", "no_slot_is_free_while_a_search", "a slot is freed without its epoch"),
-    Mutant("skipped_version_check", "test_hnsw", "an_item_that_is_replaced", "a search drops replaced items"),
     Mutant(
-        "blind_drop", "test_hnsw", "a_link_is_protected_or_dropped", "a link is dropped whatever it became"
+        "lost_link",
+        "cpp/hnsw/tree.cpp",
+        "test_hnsw",
+        "the_tree_spans_the_graph",
+        "a parent does not link to its new child",
     ),
-    Mutant("no_settle", "test_hnsw", "two_that_add_the_same_link", "a link is made twice"),
-    Mutant("no_redirect", "test_hnsw", "a_round_ends_whatever", "a sweep passes over links to moved nodes"),
-    Mutant("open_gate", "test_hnsw", "in_every_order", "one who is alone does not wait for sharers"),
+    Mutant(
+        "early_reuse",
+        "cpp/hnsw/compact.cpp",
+        "test_hnsw",
+        "no_slot_is_free_while_a_search",
+        "a slot is freed without waiting for its epoch",
+    ),
+    Mutant(
+        "skipped_version_check",
+        "cpp/hnsw/walk.cpp",
+        "test_hnsw",
+        "an_item_that_is_replaced",
+        "a search does not ask which version is younger than itself",
+    ),
+    Mutant(
+        "no_redirect",
+        "cpp/hnsw/relocate.cpp",
+        "test_hnsw",
+        "a_round_ends_whatever",
+        "a sweep passes over links to moved nodes",
+    ),
+    Mutant("blind_drop", _LISTS, "test_hnsw", "a_link_is_protected", "a link is dropped whatever it became"),
+    Mutant("no_settle", _LISTS, "test_hnsw", "in_two_places", "a link is made twice"),
+    Mutant("open_gate", _GATE, "test_hnsw", "in_every_order", "one who is alone does not wait for sharers"),
 ]
 
 
-def build(mutant: str, program: str) -> Path:
-    """The folder with the program; optimised little, since compiling is what takes the time."""
+def build(mutant: Mutant, planted: bool) -> Path:
+    """The folder with the program. Optimised little: compiling is what takes the time."""
     folder = ROOT / "build" / "mutants"
-    configure = ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "--log-level=WARNING"]
-    options = ["EMBEDCORE_PYTHON=OFF", "EMBEDCORE_TESTS=ON", "CMAKE_BUILD_TYPE=None", "CMAKE_CXX_FLAGS=-O1"]
-    flags = [f"-D{option}" for option in [*options, f"EMBEDCORE_MUTANT={mutant}"]]
-    subprocess.run([*configure, *flags], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["cmake", "--build", folder, "--target", program], check=True, stdout=subprocess.DEVNULL)
+    options = {
+        "EMBEDCORE_PYTHON": "OFF",
+        "EMBEDCORE_TESTS": "ON",
+        "CMAKE_BUILD_TYPE": "None",
+        "CMAKE_CXX_FLAGS": "-O1",
+        "EMBEDCORE_MUTANT": mutant.name if planted else "",
+        "EMBEDCORE_MUTANT_SOURCE": mutant.source if planted else "",
+    }
+    flags = [f"-D{name}={value}" for name, value in options.items()]
+    configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "--log-level=WARNING", *flags]
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+    make = ["cmake", "--build", str(folder), "--target", mutant.program]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
     return folder / "tests" / "cpp"
 
 
-def passes(mutant: str, program: str, test: str) -> bool:
-    path = build(mutant, program) / program
+def passes(mutant: Mutant, planted: bool) -> bool:
+    command = [str(build(mutant, planted) / mutant.program), mutant.test]
     try:
-        done = subprocess.run([path, test], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
         return False  # a fault may well hang
     if "0 passed, 0 failed" in done.stdout:
-        raise SystemExit(f"no test of {program} is named {test}; correct {Path(__file__).name}")
+        raise SystemExit(f"no test of {mutant.program} is named {mutant.test}; correct {Path(__file__).name}")
     return done.returncode == 0
 
 
@@ -64,11 +98,11 @@ def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"unknown mutants {unknown}; there are {sorted(known)}")
     chosen = [m for m in MUTANTS if not names or m.name in names]
-    wrong = [m for m in chosen if not passes("", m.program, m.test)]
+    wrong = [m for m in chosen if not passes(m, planted=False)]
     for m in wrong:
         print(f"{m.test} fails without a fault")
     for m in chosen:
-        found = not passes(m.name, m.program, m.test)
+        found = not passes(m, planted=True)
         print(f"{'found    ' if found else 'NOT FOUND'} {m.name}: {m.fault}", flush=True)
         if not found:
             wrong.append(m)

@@ -85,6 +85,17 @@ TEST(two_that_add_the_same_link_leave_one) {
   }));
 }
 
+// The places differ because one comes free after the first of them has looked for one.
+TEST(two_that_add_the_same_link_in_two_places_leave_one) {
+  Model model;
+  const ModelList list({5, none});
+  const auto found =
+      model.explore({adds(list, 7), adds(list, 7), drops(list, 0)}, [&](const Model::Outcome&) {
+        return list.links_to(7) == 0 ? std::string("both are lost") : list.twice();
+      });
+  expect_none_failed(found);
+}
+
 TEST(of_two_that_want_the_last_place_one_gets_it) {
   Model model;
   const ModelList list({1, none, 2});
