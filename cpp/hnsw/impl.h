@@ -120,6 +120,7 @@ struct Index::Impl {
   void neighbourhood(const Probe& probe, std::uint32_t level, std::size_t breadth,
                      std::vector<Candidate>& nodes, Scratch& scratch) const;
   void measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const;
+  static void measure_all(const Probe& probe, std::vector<Candidate>& candidates, Scratch& scratch);
   void link_back(Slot from, Slot to, std::uint32_t level);
   void publish(Slot slot);
   bool remove(std::int64_t id);

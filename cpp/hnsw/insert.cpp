@@ -216,13 +216,18 @@ void Index::Impl::neighbourhood(const Probe& probe, std::uint32_t level, std::si
 
 void Index::Impl::measure_between(Slot slot, std::vector<Candidate>& candidates, Scratch& scratch) const {
   const Probe own = Probe::between(space, slot, scratch.own);
-  auto& slots = scratch.fresh;
+  measure_all(own, candidates, scratch);
+  std::sort(candidates.begin(), candidates.end(), nearer);
+}
+
+// Distances of the candidates, several at a time.
+void Index::Impl::measure_all(const Probe& probe, std::vector<Candidate>& candidates, Scratch& scratch) {
+  auto& slots = scratch.batch;
   slots.clear();
   for (const Candidate& c : candidates) slots.push_back(c.slot);
   if (scratch.distances.size() < slots.size()) scratch.distances.resize(slots.size());
-  own.to(slots.data(), slots.size(), scratch.distances.data());
+  probe.to(slots.data(), slots.size(), scratch.distances.data());
   for (std::size_t i = 0; i < candidates.size(); ++i) candidates[i].distance = scratch.distances[i];
-  std::sort(candidates.begin(), candidates.end(), nearer);
 }
 
 void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level) {

@@ -119,8 +119,11 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   for (const Word word : words) {
     const Slot to = target_of(word);
     if (to == no_slot || !scratch.visited.insert(to)) continue;
-    if (!goes(word)) kept.push_back({own.to(to), to});
-    if (leaving(to)) through.push_back(to);
+    if (!goes(word)) kept.push_back({0, to});
+    if (leaving(to)) {
+      through.push_back(to);
+      storage.ask_for_block(to);
+    }
   }
   const std::size_t near = through.size();
   for (std::size_t next = 0; next < std::min(through.size(), most_leaving); ++next) {
@@ -130,7 +133,10 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
     for (std::size_t i = 0; i < beyond.count; ++i) {
       const Slot to = beyond.load(i);
       if (to == no_slot || !scratch.visited.insert(to)) continue;
-      if (attached(to)) candidates.push_back({own.to(to), to});
+      if (attached(to)) {
+        candidates.push_back({0, to});
+        own.prefetch(to);
+      }
       if (leaving(to)) through.push_back(to);
     }
   }
@@ -144,12 +150,14 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
     }
   }
   scratch.visited.clear();
+  measure_all(own, candidates, scratch);
   // The nearest of them suffice, and each costs a comparison with all that are chosen.
-  const std::size_t enough = std::min(candidates.size(), 16 * lost + 8);
+  const std::size_t enough = std::min(candidates.size(), 8 * lost + 8);
   std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
                     candidates.end(), nearer);
   candidates.resize(enough);
-  Selection selection{links.count, alpha};
+  // As many as there were: longer lists cost every search that comes by.
+  Selection selection{std::min<std::size_t>(links.count, kept.size() + lost), alpha};
   selection.kept = kept;
   select_neighbours(space, candidates, selection, scratch.chosen);
 

@@ -26,6 +26,7 @@ struct Scratch {
   std::vector<std::int32_t> parts; // of their rows
   std::vector<Word> words;         // of a list, as they were
   std::vector<Slot> fresh;         // unvisited neighbours of one node
+  std::vector<Slot> batch;         // slots whose distances are asked for together
   std::vector<Slot> died;          // tombstones that were made while the walk went on
   std::vector<float> query;        // the query, of unit length under cosine
   ProbeBuffer walking;             // the same as the walk measures it

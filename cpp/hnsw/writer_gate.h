@@ -26,10 +26,8 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <thread>
 
 #include "common/mutant.h"
 
@@ -40,19 +38,17 @@ struct ThreadAtomics {
   template <class T>
   using Atomic = std::atomic<T>;
 
-  // Returns once the value is the wanted one.
+  // Returns once the value is the wanted one. Asleep after a short while, to be woken by notify: whoever
+  // yields on a busy machine comes back milliseconds later, and holds up the others meanwhile.
   static void await(const std::atomic<std::uint32_t>& value, std::uint32_t wanted) {
     constexpr int spins = 64;
-    constexpr int yields = 256;
-    for (int i = 0; value.load(std::memory_order_seq_cst) != wanted; ++i) {
-      if (i < spins) continue;
-      if (i < yields) {
-        std::this_thread::yield();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(20));
-      }
+    for (int i = 0;; ++i) {
+      const std::uint32_t now = value.load(std::memory_order_seq_cst);
+      if (now == wanted) return;
+      if (i >= spins) value.wait(now, std::memory_order_seq_cst);
     }
   }
+  static void notify(std::atomic<std::uint32_t>& value) { value.notify_all(); }
   // A number of this thread, the same for as long as it lives.
   static std::size_t thread_number() {
     static std::atomic<std::size_t> threads{0};
@@ -71,15 +67,24 @@ class BasicWriterGate {
     for (bool waits = false;; waits = true) {
       mine.fetch_add(1, std::memory_order_seq_cst);
       if (alone_.load(std::memory_order_seq_cst) == 0) {
-        if (waits) waiting_.fetch_sub(1, std::memory_order_seq_cst);
+        if (waits) {
+          waiting_.fetch_sub(1, std::memory_order_seq_cst);
+          Atomics::notify(waiting_);
+        }
         return;
       }
       mine.fetch_sub(1, std::memory_order_seq_cst);
+      Atomics::notify(mine);
       if (!waits) waiting_.fetch_add(1, std::memory_order_seq_cst);
       Atomics::await(alone_, 0);
     }
   }
-  void unlock_shared() { own().fetch_sub(1, std::memory_order_seq_cst); }
+  void unlock_shared() {
+    Count& mine = own();
+    mine.fetch_sub(1, std::memory_order_seq_cst);
+    // Whoever waits for this count has set alone_ before it looked, so it is seen here.
+    if (alone_.load(std::memory_order_seq_cst) != 0) Atomics::notify(mine);
+  }
 
   void lock() {
     for (std::uint32_t none = 0;; none = 0) {
@@ -90,7 +95,10 @@ class BasicWriterGate {
     if (mutant("open_gate")) return;
     for (Stripe& stripe : sharing_) Atomics::await(stripe.count, 0);
   }
-  void unlock() { alone_.store(0, std::memory_order_seq_cst); }
+  void unlock() {
+    alone_.store(0, std::memory_order_seq_cst);
+    Atomics::notify(alone_);
+  }
 
  private:
   struct alignas(64) Stripe { // a cache line each, so that writers do not slow one another

@@ -265,7 +265,7 @@ TEST(no_slot_is_free_while_a_search_that_may_stand_on_it_goes_on) {
   Index::Impl& x = hnsw::IndexTestPeer::impl(*w.index);
   while (!w.under_way() || w.phase() != hnsw::Phase::retire) w.index->compact(one_step());
   {
-    const Index::Impl::Pin search(x);
+    const auto search = x.epochs.pin();
     CHECK(w.index->compact().done);
     CHECK_EQ(x.storage.free_count(), std::size_t{0});
     w.add(1000, 20); // takes new slots

@@ -224,6 +224,8 @@ struct ModelAtomics {
   static void await(const Atomic<T>& value, std::type_identity_t<T> wanted) {
     value.await([wanted](T now) { return now == wanted; });
   }
+  template <class T>
+  static void notify(Atomic<T>&) {} // whoever awaits goes on by itself
   static std::size_t thread_number() { return Model::current()->thread(); }
 };
 
