@@ -23,7 +23,7 @@ namespace {
 
 constexpr float alpha = 1.2f;
 constexpr std::size_t most_leaving = 128;      // looked through for one list
-constexpr std::size_t contracted_at_once = 16; // nodes and their children, in one exclusive step
+constexpr std::size_t contracted_at_once = 64; // nodes and their children, in one exclusive step
 
 } // namespace
 
@@ -156,8 +156,9 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
                     candidates.end(), nearer);
   candidates.resize(enough);
-  // As many as there were: longer lists cost every search that comes by.
-  Selection selection{std::min<std::size_t>(links.count, kept.size() + lost), alpha};
+  // Half as many again as it lost: fewer, and an index that loses most of its items loses recall; more, and
+  // longer lists cost every search that comes by.
+  Selection selection{std::min<std::size_t>(links.count, kept.size() + lost + lost / 2), alpha};
   selection.kept = kept;
   select_neighbours(space, candidates, selection, scratch.chosen);
 

@@ -17,8 +17,8 @@ std::size_t home(std::size_t places) {
 
 std::size_t Scratch::bytes() const {
   const std::size_t floats = nearest.capacity() + distances.capacity() + query.capacity();
-  const std::size_t slots =
-      nearest_slots.capacity() + fresh.capacity() + words.capacity() + batch.capacity() + died.capacity() + parts.capacity();
+  const std::size_t slots = nearest_slots.capacity() + fresh.capacity() + words.capacity() +
+                            batch.capacity() + died.capacity() + parts.capacity();
   const std::size_t candidates = frontier.capacity() + best.capacity() + found.capacity() +
                                  pruned.capacity() + chosen.capacity() + starts.capacity() +
                                  usable.capacity();
