@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ITEMS ?=
+MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -70,6 +71,10 @@ sanitize: build ## C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
 .PHONY: mutants
 mutants: build ## Plant faults in the C++ sources, one after another: a test must find each
 	python tests/mutants/run.py
+
+.PHONY: torture
+torture: build ## Stress tests for MINUTES (60), release and ThreadSanitizer, other random numbers every round
+	python tests/torture.py --minutes $(MINUTES)
 
 .PHONY: proto
 proto: build ## Regenerate python/embedcore/v1 from server/proto

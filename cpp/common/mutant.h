@@ -16,6 +16,6 @@ constexpr std::string_view planted_mutant = EMBEDCORE_MUTANT;
 constexpr std::string_view planted_mutant = "";
 #endif
 
-constexpr bool mutant(std::string_view name) { return !name.empty() && name == planted_mutant; }
+consteval bool mutant(std::string_view name) { return !name.empty() && name == planted_mutant; }
 
 } // namespace embedcore

@@ -5,6 +5,8 @@
 #include <exception>
 #include <utility>
 
+#include "common/mutant.h"
+
 namespace embedcore::dualwrite {
 
 namespace {
@@ -130,12 +132,10 @@ void Lane::collect(std::uint64_t first, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     const auto position = WriteRing::after(first, i);
     const Entry& entry = stream_->ring.entry(position);
-#ifdef EMBEDCORE_MUTANT_LOST_LANE_WRITE
-    if (i > 0 && i + 1 == count) {
+    if (mutant("lost_lane_write") && i > 0 && i + 1 == count) {
       push(entry.id, entry.sequence, Kind::skip, nullptr);
       continue;
     }
-#endif
     const bool chosen =
         entry.lanes == all_lanes || (position > spec_.born && (entry.lanes >> spec_.gate & 1u) != 0);
     if (!chosen) {

@@ -61,6 +61,7 @@
 #include <memory>
 #include <optional>
 
+#include "common/mutant.h"
 #include "dualwrite/bell.h"
 
 namespace embedcore::dualwrite {
@@ -212,12 +213,11 @@ class Ring {
     gate.word.store(gate_word(from, open), std::memory_order_release);
     if (g >= used_.load(std::memory_order_relaxed)) used_.store(g + 1, std::memory_order_release);
     Word seen = claimed_.load(std::memory_order_relaxed);
-#ifndef EMBEDCORE_MUTANT_JOIN_KEEPS_VERSION
-    while (!claimed_.compare_exchange_weak(seen, pack(position_of(seen), version_of(seen) + 1u),
+    while (!mutant("join_keeps_version") &&
+           !claimed_.compare_exchange_weak(seen, pack(position_of(seen), version_of(seen) + 1u),
                                            std::memory_order_acq_rel,
                                            std::memory_order_relaxed)) { // pair (3)
     }
-#endif
     if (ahead(position_of(seen), from) <= capacity_) return true;
     gate.word.store(before, std::memory_order_release);
     return false;
@@ -279,11 +279,8 @@ class Ring {
   [[nodiscard]] static State state_of(Word word) { return static_cast<State>(word & 3u); }
 
   [[nodiscard]] bool is_published(Word position) const {
-#ifdef EMBEDCORE_MUTANT_RING_READS_UNPUBLISHED
-    return ahead(claimed(), position) >= 0;
-#else
+    if (mutant("reads_unpublished")) return ahead(claimed(), position) >= 0;
     return slots_[place(position)].seq.load(std::memory_order_acquire) == position; // pairs (1), (4)
-#endif
   }
 
   // No open gate, and nothing unpublished, is behind it.

@@ -97,9 +97,11 @@ class Loader {
     const bool known = header_.version == 1 ? header_.dtype == 0 && header_.codes == 0
                                             : header_.dtype <= 3 && header_.codes <= 2;
     const bool trained = header_.codes_trained_on != 0;
-    if (header_.metric > 2 || !known || !(header_.stop_exponent >= 0 && header_.stop_exponent < 16) ||
-        (trained && (header_.codes == 0 || !(header_.codes_step > 0))) || header_.slots >= no_slot / 2 ||
-        header_.runs >= no_slot || header_.fingerprint_bytes > most_fingerprint(length)) {
+    if (header_.metric > 2 || !known || header_.zero != 0 ||
+        !(header_.stop_exponent >= 0 && header_.stop_exponent < 16) ||
+        (trained && (header_.codes == 0 || !(header_.codes_step > 0) || std::isinf(header_.codes_step))) ||
+        header_.slots >= no_slot / 2 || header_.runs >= no_slot ||
+        header_.fingerprint_bytes > most_fingerprint(length)) {
       return damaged("has a header that no index has");
     }
     tag_.fingerprint.assign(bytes.data() + fields_, header_.fingerprint_bytes);

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from embedcore.client import AsyncClient, Client
     from embedcore.dual_write import ScoreCalibration, blend
     from embedcore.dual_writer import DualWriter
-    from embedcore.index import Index, SearchResult, build_info, exact_search
+    from embedcore.exact import build_info, exact_search
+    from embedcore.index import Index, SearchResult
     from embedcore.platform import Platform
 
 try:
@@ -27,8 +28,8 @@ except PackageNotFoundError:  # running from a source tree that is not installed
 _HOMES = {
     "Index": "embedcore.index",
     "SearchResult": "embedcore.index",
-    "build_info": "embedcore.index",
-    "exact_search": "embedcore.index",
+    "build_info": "embedcore.exact",
+    "exact_search": "embedcore.exact",
     "DualWriter": "embedcore.dual_writer",
     "ScoreCalibration": "embedcore.dual_write",
     "blend": "embedcore.dual_write",

@@ -21,14 +21,14 @@ from embedcore._native import IdSet
 from embedcore.errors import InvalidArgument
 from embedcore.index_input import Filter, checked_out, filter_of, ids_of, number, one_of, rows_of, whole
 
-__all__ = ["IdSet", "Index", "Report", "SearchResult", "build_info", "exact_search"]
+__all__ = ["METRICS", "IdSet", "Index", "Metric", "Report", "SearchResult"]
 
 Metric = Literal["cosine", "ip", "l2"]
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 Codes = Literal["auto", "none", "int8", "int4"]
 
 # In the order of the native enumerations.
-_METRICS: Final = ("cosine", "ip", "l2")
+METRICS: Final = ("cosine", "ip", "l2")
 _DTYPES: Final = ("float32", "float16", "bfloat16", "int8")
 _CODES: Final = ("none", "int8", "int4", "auto")
 
@@ -128,7 +128,7 @@ class Index:
             ef_construction = min(ef_construction, _FAST_EF_CONSTRUCTION)
         self._native = _native.Index(
             dim=whole(dim, "dim", 1, 65535),
-            metric=one_of(metric, "metric", _METRICS),
+            metric=one_of(metric, "metric", METRICS),
             m=whole(m, "m", 2, 512),
             ef_construction=ef_construction,
             seed=whole(seed, "seed", 0, _U64_MAX),
@@ -371,7 +371,7 @@ class Index:
 
     @property
     def metric(self) -> str:
-        return _METRICS[self._native.metric]
+        return METRICS[self._native.metric]
 
     @property
     def dtype(self) -> str:
@@ -411,29 +411,3 @@ def _seconds(budget: float | None) -> float | None:
     if seconds < 0:
         raise InvalidArgument(f"budget is {seconds}; give seconds, 0 or more, or None for no limit")
     return seconds
-
-
-def exact_search(
-    base: ArrayLike, queries: ArrayLike, k: int, metric: Metric = "cosine", threads: int = 0
-) -> SearchResult:
-    """The exact k nearest rows of ``base`` (n, dim) for ``queries`` (q, dim) or (dim,): the ground truth.
-
-    Ids are row numbers; equal distances are ordered by them. All cores by default, without the GIL.
-    Raises ValueError as :meth:`Index.search` does.
-    """
-    kind = one_of(metric, "metric", _METRICS)
-    k = whole(k, "k", 1, _U32_MAX)
-    vectors = np.asarray(base)
-    if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= 65535:
-        raise InvalidArgument(f"base has shape {vectors.shape}; it must be (n, dim) with dim 1 to 65535")
-    rows, _ = rows_of(vectors, vectors.shape[1], "base")
-    wanted, single = rows_of(queries, rows.shape[1], "queries")
-    threads = whole(threads, "threads", 0, 65535)
-    ids, distances = _native.exact_search(kind, rows, wanted, k, threads)
-    return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
-
-
-def build_info() -> dict[str, Any]:
-    """What was built: version, compiler, instruction sets compiled in ("isa_compiled"), the one in use
-    ("isa", chosen once; EMBEDCORE_ISA forces one), and the data planes."""
-    return {**_native.build_info(), "data_planes": ["grpcio"]}

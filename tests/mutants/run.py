@@ -26,6 +26,7 @@ class Mutant(NamedTuple):
 
 
 _LISTS = "tests/cpp/hnsw/test_link_list.cpp"
+_RING = "tests/cpp/dualwrite/test_ring_explored.cpp"
 _GATE = "tests/cpp/hnsw/test_writer_gate.cpp"
 
 MUTANTS = [
@@ -59,6 +60,27 @@ MUTANTS = [
     ),
     Mutant("blind_drop", _LISTS, "test_hnsw", "a_link_is_protected", "a link is dropped whatever it became"),
     Mutant("no_settle", _LISTS, "test_hnsw", "in_two_places", "a link is made twice"),
+    Mutant(
+        "lost_lane_write",
+        "cpp/dualwrite/lane.cpp",
+        "test_dualwrite",
+        "threads_every_lane_sees_every_write_once",
+        "a lane passes over the last write of a turn",
+    ),
+    Mutant(
+        "reads_unpublished",
+        _RING,
+        "test_dualwrite",
+        "explored_two_lanes_read_the_same",
+        "a lane reads what is claimed and not yet written",
+    ),
+    Mutant(
+        "join_keeps_version",
+        _RING,
+        "test_dualwrite",
+        "explored_a_lane_that_joins",
+        "producers do not see a lane that joins",
+    ),
     Mutant("open_gate", _GATE, "test_hnsw", "in_every_order", "one who is alone does not wait for sharers"),
 ]
 

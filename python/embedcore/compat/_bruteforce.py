@@ -22,7 +22,7 @@ from embedcore.compat import _arguments as given
 from embedcore.compat._arguments import METRICS, TOO_FEW, TOO_MANY, Filter, Refused
 from embedcore.compat._files import RE_ADD, opened, replace_file
 from embedcore.errors import InvalidArgument
-from embedcore.index import exact_search
+from embedcore.exact import exact_search
 
 _DEAD: Final = -1
 _MOST_DEAD: Final = 256  # what a search asks for beyond k; copying all rows once per that many is cheap

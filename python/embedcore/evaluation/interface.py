@@ -60,7 +60,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 def native_exact_search() -> ExactSearch:
     """``embedcore.exact_search``, loaded when first needed: evaluation's mathematics runs without it."""
-    from embedcore.index import exact_search
+    from embedcore.exact import exact_search
 
     search: ExactSearch = exact_search
     return search

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "support/stress.h"
 #include "world.h"
 
 using namespace embedcore;
@@ -148,14 +149,14 @@ struct Stress {
       oracles[0].items[id] = v;
     }
     std::vector<std::thread> threads;
-    threads.emplace_back([&] { write(0, 51, oracles[0]); });
-    threads.emplace_back([&] { write(10000, 52, oracles[1]); });
-    threads.emplace_back([&] { read(53); });
-    threads.emplace_back([&] { read(54); });
+    threads.emplace_back([&] { write(0, stress_seed(51), oracles[0]); });
+    threads.emplace_back([&] { write(10000, stress_seed(52), oracles[1]); });
+    threads.emplace_back([&] { read(stress_seed(53)); });
+    threads.emplace_back([&] { read(stress_seed(54)); });
     threads.emplace_back([&] { maintain(); });
     threads.emplace_back([&] { nibble(); });
     if (index->config().codes != hnsw::Codes::none) threads.emplace_back([&] { train(); });
-    std::this_thread::sleep_for(time);
+    std::this_thread::sleep_for(stress_time(time));
     stop.store(true);
     for (std::thread& thread : threads) thread.join();
 

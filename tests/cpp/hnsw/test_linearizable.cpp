@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "support/linearizable.h"
+#include "support/stress.h"
 #include "world.h"
 
 using namespace embedcore;
@@ -91,7 +92,7 @@ TEST(calls_on_an_item_can_be_ordered_whatever_goes_on_at_once) {
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < 4; ++t)
-    threads.emplace_back([&, t] { recorder.run(300 + t, 1500, 6, histories[t]); });
+    threads.emplace_back([&, t] { recorder.run(stress_seed(300 + t), 1500, 6, histories[t]); });
   std::thread upkeep([&] {
     for (int round = 0; !stop.load(); ++round) {
       recorder.index->compact(hnsw::Budget::seconds(round % 3 == 0 ? 0 : 0.001));

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "common/crc32c.h"
 #include "world.h"
 
 using namespace embedcore;
@@ -233,6 +234,31 @@ TEST(flipped_bits_are_found_in_a_file_with_codes) {
     CHECK_EQ(missed, std::size_t{0});
     CHECK(Index::load(folder.file("good")).ok());
   }
+}
+
+TEST(a_header_that_no_index_has_is_refused_though_its_checksum_holds) {
+  const Folder folder;
+  std::mt19937 random(46);
+  const auto index = make_index(3, Metric::l2, 2, 0, {hnsw::Dtype::float32, hnsw::Codes::int8});
+  CHECK(index->add(numbered(0, 260), random_rows(random, 260, 3).data(), 1).ok());
+  CHECK(index->save(folder.file("good")).ok());
+  const std::string good = bytes_of(folder.file("good"));
+  const auto refused_with = [&](std::size_t at, auto value) {
+    std::string bytes = good;
+    std::memcpy(&bytes[at], &value, sizeof(value));
+    const std::size_t end = hnsw::snapshot::header_bytes(0) - sizeof(std::uint32_t);
+    const std::uint32_t crc = crc32c(bytes.data(), end);
+    std::memcpy(&bytes[end], &crc, sizeof(crc));
+    write(folder.file("planted"), bytes);
+    return refused_as_damaged(folder.file("planted"));
+  };
+  using hnsw::snapshot::Header;
+  CHECK(!refused_with(offsetof(Header, codes_step), index->stats().codes_step)); // as it was
+  CHECK(refused_with(offsetof(Header, codes_step), std::numeric_limits<float>::infinity()));
+  CHECK(refused_with(offsetof(Header, codes_step), std::numeric_limits<float>::quiet_NaN()));
+  CHECK(refused_with(offsetof(Header, codes_step), -1.0f));
+  CHECK(refused_with(offsetof(Header, zero), std::uint8_t{1}));
+  CHECK(refused_with(offsetof(Header, metric), std::uint8_t{3}));
 }
 
 TEST(every_flipped_bit_is_found) {

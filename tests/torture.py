@@ -1,0 +1,66 @@
+"""The stress tests for as long as wanted, round after round with other random numbers: ``make torture``.
+
+Every round runs the programs below as built for release and under ThreadSanitizer. The first failure ends it,
+with the command that repeats it.
+
+    python tests/torture.py --minutes 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESETS = ("release", "tsan")
+LONGER = 10  # times as long as in `make test`, for each test of a round
+
+# Program of build/*/tests/cpp, and a part of the names of its tests.
+TESTS = [
+    ("test_hnsw", "at_once"),
+    ("test_hnsw", "calls_on_an_item_can_be_ordered"),
+    ("test_dualwrite", "threads_"),
+]
+
+
+def build(preset: str) -> None:
+    subprocess.run(["cmake", "--preset", preset, "--log-level=WARNING"], cwd=ROOT, check=True)
+    programs = sorted({program for program, _ in TESTS})
+    subprocess.run(["cmake", "--build", "--preset", preset, "--target", *programs], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1, help="number of the first round")
+    given = parser.parse_args()
+    for preset in PRESETS:
+        build(preset)
+    end = time.monotonic() + 60 * given.minutes
+    number = given.seed
+    while True:
+        settings = {"EMBEDCORE_STRESS": str(LONGER), "EMBEDCORE_SEED": str(number)}
+        for preset in PRESETS:
+            for program, test in TESTS:
+                command = [str(ROOT / "build" / preset / "tests" / "cpp" / program), test]
+                done = subprocess.run(
+                    command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+                )
+                if done.returncode != 0:
+                    print(done.stdout + done.stderr)
+                    words = [f"{name}={value}" for name, value in settings.items()]
+                    print(f"failed; again with: {' '.join(words)} {shlex.join(command)}")
+                    return 1
+        print(f"round {number}: {', '.join(PRESETS)} passed", flush=True)
+        number += 1
+        if time.monotonic() >= end:
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
