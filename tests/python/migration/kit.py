@@ -107,12 +107,13 @@ class BruteServing:
         return dict(self.at[generation])
 
     def drain(self) -> None:
-        for generation, shards in self.at.items():
+        for generation, shards in list(self.at.items()):  # the controller's thread attaches and detaches
+            held = self.held.get(generation, {})
             for shard in shards:
                 while (batch := self.store.read_lane(generation, shard, shards[shard], 512)) is not None:
                     for item in batch.removed.tolist():
-                        self.held[generation].pop(item, None)
-                    self.held[generation].update(zip(batch.ids.tolist(), batch.vectors, strict=True))
+                        held.pop(item, None)
+                    held.update(zip(batch.ids.tolist(), batch.vectors, strict=True))
                     shards[shard] = batch.upto
 
     def index_holds(self, generation: int, items: NDArray[np.int64]) -> NDArray[np.bool_]:
