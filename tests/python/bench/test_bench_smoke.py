@@ -11,9 +11,10 @@ import pytest
 from bench.breadth import Chooser
 from bench.machine import describe
 from bench.ratios import NOT_MEASURED, Ratio, order_of_round, ratio
+from rich.console import Console
 
 import embedcore
-from bench import ann, compare, datasets, dualwrite, engines, plots, summary, sweep, truth, worker
+from bench import ann, churn, compare, datasets, dualwrite, engines, plots, summary, sweep, truth, worker
 
 LEVEL = 0.9
 NAMES = ("embedcore", "hnswlib", "exact")
@@ -169,3 +170,14 @@ def test_dual_write_is_compared_with_two_adds(data: datasets.Dataset, tmp_path: 
     program.chmod(0o755)
     (case,) = dualwrite.empty_operations(128, 2, program)
     assert case["applied_per_s"] == {"median": 1.5, "least": 1.0, "most": 2.0}
+
+
+def test_a_churned_index_is_sound_and_its_recall_is_that_of_what_is_left(data: datasets.Dataset) -> None:
+    found = churn.tombstones(data, 200, rounds=1)
+    assert found["problems"] == []
+    # At that breadth nothing is missed but ties: so truth and ids are those of the live items alone.
+    assert min(found[key] for key in ("fresh", "dead", "compacted")) > 0.98
+    assert found["recall lost, compacted"] == found["fresh"] - found["compacted"]
+    turned = churn.turnover(data, 200, 2, Console(quiet=True))
+    assert turned["problems"] == []
+    assert min(turned["fresh"], turned["turned"]) > 0.98
