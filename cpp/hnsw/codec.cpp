@@ -18,6 +18,13 @@ std::size_t width_of(const Config& config) {
   return (config.dim + unit - 1) / unit * unit;
 }
 
+// To the nearest whole number, ties to even, of a value well within 2^22. Not std::nearbyint, which is a call
+// where the processor is only known to have SSE2.
+inline float rounded(float x) {
+  constexpr float shift = 12582912.0f; // 1.5 * 2^23: what is added loses its fraction
+  return (x + shift) - shift;
+}
+
 // Mean squared error of the grid with this step over values from which the mean was taken.
 double error_of(Codes codes, std::span<const float> centred, float step) {
   double sum = 0;
@@ -25,10 +32,10 @@ double error_of(Codes codes, std::span<const float> centred, float step) {
   for (const float x : centred) {
     float kept = 0;
     if (codes == Codes::int4) {
-      const float u = std::clamp(std::nearbyint(x * inverse / 16 + 7.5f), 0.0f, 15.0f);
+      const float u = rounded(std::clamp(x * inverse / 16 + 7.5f, 0.0f, 15.0f));
       kept = (16 * u - 120) * step;
     } else {
-      kept = std::clamp(std::nearbyint(x * inverse), -127.0f, 127.0f) * step;
+      kept = rounded(std::clamp(x * inverse, -127.0f, 127.0f)) * step;
     }
     const double lost = static_cast<double>(x) - static_cast<double>(kept);
     sum += lost * lost;
@@ -41,7 +48,7 @@ void measure_high_bit(std::span<const float> centred, CodecValues& values) {
   double squares = 0;
   double magnitudes = 0;
   for (const float x : centred) {
-    const float u = std::clamp(std::nearbyint(x / values.step / 16 + 7.5f), 0.0f, 15.0f);
+    const float u = rounded(std::clamp(x / values.step / 16 + 7.5f, 0.0f, 15.0f));
     const double v = std::abs(16.0 * static_cast<double>(u) - 120.0);
     squares += v * v;
     magnitudes += v;
@@ -76,7 +83,10 @@ CodecValues Codec::train(const Config& config, std::span<const float> sample, st
   values.mean.assign(dim, 0.0f);
   if (config.metric != Metric::inner_product) {
     std::vector<double> totals(dim, 0.0);
-    for (std::size_t i = 0; i < n * dim; ++i) totals[i % dim] += static_cast<double>(sample[i]);
+    for (std::size_t i = 0; i < n; ++i) {
+      const float* row = sample.data() + i * dim;
+      for (std::size_t j = 0; j < dim; ++j) totals[j] += static_cast<double>(row[j]);
+    }
     for (std::size_t j = 0; j < dim; ++j)
       values.mean[j] = static_cast<float>(totals[j] / static_cast<double>(n));
   }
