@@ -156,9 +156,9 @@ bool Index::Impl::reconnect(Slot slot, std::uint32_t level, Scratch& scratch) {
   std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(enough),
                     candidates.end(), nearer);
   candidates.resize(enough);
-  // Half as many again as it lost: fewer, and an index that loses most of its items loses recall; more, and
-  // longer lists cost every search that comes by.
-  Selection selection{std::min<std::size_t>(links.count, kept.size() + lost + lost / 2), alpha};
+  // Half as many again as it lost, and two: fewer, and an index that loses most of its items loses recall;
+  // more, and longer lists cost every search that comes by.
+  Selection selection{std::min<std::size_t>(links.count, kept.size() + lost + lost / 2 + 2), alpha};
   selection.kept = kept;
   select_neighbours(space, candidates, selection, scratch.chosen);
 
