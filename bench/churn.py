@@ -9,7 +9,6 @@ turnover    every item replaced or deleted and added again, ten times over
 
 from __future__ import annotations
 
-import datetime
 import json
 import subprocess
 import tempfile
@@ -28,6 +27,7 @@ import embedcore
 from bench import datasets, machine
 from bench.native_build import build
 from bench.ratios import ratio, spread
+from bench.results_file import write_result
 from bench.truth import exact_neighbours
 
 PARTS: Final = ("links", "beside", "tombstones", "turnover")
@@ -77,11 +77,7 @@ def run(
         console.print(f"{part}: {data.n:,} x {data.dim}, ef {ef}", style="dim")
         result[part] = make[part]()
         _show(part, result[part], console)
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = out or machine.ROOT / "bench" / "results" / f"churn-{date}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    console.print(f"wrote {folder / 'result.json'}", soft_wrap=True)
+    write_result("churn", result, out, console)
     return result
 
 

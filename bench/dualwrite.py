@@ -7,7 +7,6 @@ core against adding them to the two indexes one after the other: CPU time of the
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import subprocess
@@ -25,6 +24,7 @@ import embedcore
 from bench import datasets, machine
 from bench.native_build import build
 from bench.ratios import order_of_round, ratio, spread
+from bench.results_file import write_result
 
 ASKED_RATE = 2_000_000
 ASKED_RATIO = 1.1
@@ -49,11 +49,7 @@ def run(
         "dual_write": real,
     }
     _show(result, console)
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = out or machine.ROOT / "bench" / "results" / f"dualwrite-{date}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    console.print(f"wrote {folder / 'result.json'}", soft_wrap=True)
+    write_result("dualwrite", result, out, console)
     return result
 
 

@@ -6,8 +6,6 @@ log items: -0.3 means that ten times the items halve the rate.
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +17,7 @@ from rich.table import Table
 
 from bench import datasets, machine
 from bench.ratios import Ratio, ratio, spread
+from bench.results_file import write_result
 from bench.summary import REFERENCE
 from bench.sweep import Plan
 from bench.sweep import run as sweep
@@ -60,11 +59,7 @@ def run(
         "slopes": slopes,
     }
     _show(result, console)
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = out or machine.ROOT / "bench" / "results" / f"scale-{date}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    console.print(f"wrote {folder / 'result.json'}", soft_wrap=True)
+    write_result("scale", result, out, console)
     return result
 
 

@@ -7,20 +7,9 @@
 #include <string>
 #include <utility>
 
+#include "dualwrite/refusals.h"
+
 namespace embedcore::dualwrite {
-
-namespace {
-
-Error refuse(std::string message) { return {Code::invalid_argument, std::move(message)}; }
-
-Error closed_error() { return {Code::unavailable, "the writer is closed; open a new one"}; }
-
-Error no_lane(std::uint32_t lane) {
-  return {Code::not_found,
-          "there is no lane " + std::to_string(lane) + "; it was detached, or never attached"};
-}
-
-} // namespace
 
 DualWriter::DualWriter(const Options& options)
     : stream_(std::make_shared<Stream>(options)), process_(getpid()) {

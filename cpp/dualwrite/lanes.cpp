@@ -7,19 +7,11 @@
 #include <utility>
 
 #include "dualwrite/dual_writer.h"
+#include "dualwrite/refusals.h"
 
 namespace embedcore::dualwrite {
 
 namespace {
-
-Error refuse(std::string message) { return {Code::invalid_argument, std::move(message)}; }
-
-Error closed_error() { return {Code::unavailable, "the writer is closed; open a new one"}; }
-
-Error no_lane(std::uint32_t lane) {
-  return {Code::not_found,
-          "there is no lane " + std::to_string(lane) + "; it was detached, or never attached"};
-}
 
 Status same_space(const Column& column, const hnsw::Config& rules, const std::string& what) {
   if (column.rules().dim != rules.dim) {

@@ -5,15 +5,12 @@
 #include <utility>
 
 #include "dualwrite/dual_writer.h"
+#include "dualwrite/refusals.h"
 #include "hnsw/validate.h"
 
 namespace embedcore::dualwrite {
 
 namespace {
-
-Error refuse(std::string message) { return {Code::invalid_argument, std::move(message)}; }
-
-Error closed_error() { return {Code::unavailable, "the writer is closed; open a new one"}; }
 
 std::string lane_name(std::size_t lane) { return "lane " + std::to_string(lane); }
 
