@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from embedcore.errors import Unavailable
 from embedcore.store.dialect import (
     Durability,
+    end_transaction,
     in_transaction,
     release_pages,
     sqlite_engine,
@@ -122,11 +123,20 @@ class Database:
         finally:
             self._writing_thread = 0
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._writer.begin():
+                yield
+        finally:
+            # A COMMIT that failed leaves the transaction open, and SQLAlchemy takes it for ended.
+            end_transaction(self._writer)
+
     def _commit_one(self, member: Member[Any]) -> None:
         transaction = WriteTransaction(self._writer)
 
         def run() -> Any:
-            with self._writer.begin():
+            with self._transaction():
                 return member.work(transaction)
 
         if self._settle(member, run):
@@ -135,7 +145,7 @@ class Database:
     def _commit_shared(self, batch: Sequence[Member[Any]]) -> None:
         done: list[tuple[Member[Any], Any, WriteTransaction]] = []
         try:
-            with self._writer.begin():
+            with self._transaction():
                 for member in batch:
                     transaction = WriteTransaction(self._writer)
                     if self._run_member(member, transaction, done) and not in_transaction(self._writer):

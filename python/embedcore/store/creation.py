@@ -38,12 +38,16 @@ def create_or_check(database: Database, shards: int | None, simulated: bool | No
     if shards is not None and (not 1 <= shards <= MAX_SHARDS or shards & (shards - 1)):
         raise InvalidArgument(f"shards must be a power of two from 1 to {MAX_SHARDS}, got {shards}")
 
-    def create(transaction: WriteTransaction) -> None:
-        if not inspect(transaction.connection).has_table(schema.meta.name):
-            _create(transaction.connection, shards or 1, bool(simulated), now)
+    with database.read() as connection:
+        exists = inspect(connection).has_table(schema.meta.name)
 
-    database.write(create)
-    upgrade(database)
+    def create(transaction: WriteTransaction) -> None:
+        _create(transaction.connection, shards or 1, bool(simulated), now)
+
+    if exists:
+        upgrade(database)
+    else:
+        database.write(create)
     with database.read() as connection:
         marks = _read(connection, database)
     if shards is not None and shards != marks.shards:

@@ -53,8 +53,9 @@ def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync")
         connection.isolation_level = None
         run = connection.execute
         if writer:
-            run(f"PRAGMA page_size={_PAGE_BYTES}")
-            run("PRAGMA auto_vacuum=INCREMENTAL")
+            if run("PRAGMA page_count").fetchone() == (0,):  # setting them again would write to the file
+                run(f"PRAGMA page_size={_PAGE_BYTES}")
+                run("PRAGMA auto_vacuum=INCREMENTAL")
             run("PRAGMA journal_mode=WAL")
             run(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
             run(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
@@ -128,20 +129,30 @@ class Upsert(Insert):
 
 def in_transaction(connection: Connection) -> bool:
     """Whether the database still has the transaction open: some errors, a full disk, end it all."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver.in_transaction
+    return _driver(connection).in_transaction
+
+
+def end_transaction(connection: Connection) -> None:
+    """Rolls back what the database still has open; usually nothing."""
+    driver = _driver(connection)
+    if driver.in_transaction:
+        driver.rollback()
 
 
 def release_pages(connection: Connection, pages: int, path: Path) -> None:
     """Gives up to ``pages`` unused pages of the file back to the file system; no transaction may be open."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
+    driver = _driver(connection)
     try:
         # A script, because execute would stop after the first page: the pragma yields once per page.
         driver.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
     except sqlite3.Error as error:
         raise translate(error, path) from error
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def translate(error: DBAPIError | sqlite3.Error, path: Path) -> EmbedcoreError:

@@ -90,12 +90,20 @@ def _up_2(connection: Connection) -> None:
         "CREATE TABLE holds (name VARCHAR NOT NULL, shard INTEGER NOT NULL, sequence BIGINT NOT NULL,"
         " log SMALLINT NOT NULL, generation INTEGER, PRIMARY KEY (name, shard))"
     )
-    # Wherever the lanes and backfills of live generations stand, they have the whole log.
+    # What a downgrade put in place of pruned entries.
+    run(
+        "UPDATE shards SET pruned = coalesce((SELECT max(sequence) FROM log"
+        " WHERE log.shard = shards.shard AND item = 0), 0)"
+    )
+    run("DELETE FROM log WHERE item = 0")
+    # Wherever the lanes and backfills of live generations stand, they have the rest of the log.
     live = run("SELECT number, document FROM generations WHERE live = 1").all()
     for number, document in live:
-        run("INSERT INTO holds SELECT ?, shard, 0, 1, ? FROM shards", (f"lane/g{number}", number))
+        run("INSERT INTO holds SELECT ?, shard, pruned, 1, ? FROM shards", (f"lane/g{number}", number))
         if json.loads(document)["state"] == "filling":
-            run("INSERT INTO holds SELECT ?, shard, 0, 0, ? FROM shards", (f"backfill/g{number}", number))
+            run(
+                "INSERT INTO holds SELECT ?, shard, pruned, 0, ? FROM shards", (f"backfill/g{number}", number)
+            )
 
 
 def _down_2(connection: Connection) -> None:

@@ -85,7 +85,7 @@ def _log_problems(connection: Connection) -> list[str]:
     gone = (
         select(log.shard, log.sequence, log.item)
         .select_from(schema.log.outerjoin(schema.items, _items.item == log.item))
-        .where(_items.item.is_(None), log.item > 0)  # 0: stands for entries pruned by a later version
+        .where(_items.item.is_(None))
         .limit(_LISTED)
     )
     return problems + [
