@@ -32,7 +32,9 @@ from embedcore.serving.serving import Serving
 from embedcore.serving.shadow import ShadowRunner
 from embedcore.serving.writing import ItemWriter
 from embedcore.store import open_store
+from embedcore.store.dialect import Durability
 from embedcore.store.ownership import DirectoryOwned, Ownership
+from embedcore.store.reserve import ReserveSettings
 from embedcore.types import (
     DEFAULT_CONSUMERS,
     Consumer,
@@ -67,13 +69,21 @@ class Platform(PlatformApi):
         seed: int = 0,
         threads: bool = True,
         progress: Progress | None = None,
+        durability: Durability = "fsync",
+        reserve: ReserveSettings | None = None,
     ) -> None:
         self.data_dir = data_dir
         self._ownership = ownership
         self._stop = threading.Event()
         self._closed = False
         self.store = open_store(
-            data_dir, clock or SystemClock(), shards=shards, simulated=simulated, ownership=ownership
+            data_dir,
+            clock or SystemClock(),
+            shards=shards,
+            simulated=simulated,
+            ownership=ownership,
+            durability=durability,
+            reserve=reserve,
         )
         self.clock = clock or self._clock(time_scale)
         self.store.use_clock(self.clock)
@@ -122,13 +132,17 @@ class Platform(PlatformApi):
         threads: bool = True,
         token: str | None = None,
         progress: Progress | None = None,
+        durability: Durability = "fsync",
+        reserve: ReserveSettings | None = None,
     ) -> Platform | RemotePlatform:
         """Opens a data directory, or connects to ``grpc://host:port``.
 
         A directory that a live server owns is reached through that server. ``simulated=True`` marks a new
         directory as simulated, which alone allows ``time_scale`` other than 1. ``threads=False`` runs
-        nothing in the background: lanes and the migration controller are stepped by hand. Raises
-        Unavailable when the directory is owned by a process that serves no address.
+        nothing in the background: lanes and the migration controller are stepped by hand. ``durability``:
+        when a write is acknowledged, "fsync" or "os"; ``reserve``: what writes leave free of disk and memory;
+        both are the owner's and not a server's clients' (docs/durability.md). Raises Unavailable when the
+        directory is owned by a process that serves no address.
         """
         if isinstance(where, str) and where.startswith("grpc://"):
             return RemotePlatform(where.removeprefix("grpc://"), token=token)
@@ -155,6 +169,8 @@ class Platform(PlatformApi):
                 seed=seed,
                 threads=threads,
                 progress=progress,
+                durability=durability,
+                reserve=reserve,
             )
         except BaseException:
             ownership.release()
@@ -311,6 +327,7 @@ class Platform(PlatformApi):
                     if name in self.serving.routes
                 },
                 "lanes": self.serving.lanes.stats(),
+                "store": self.store.stats(),
             },
         )
 

@@ -14,6 +14,7 @@ import typer
 from embedcore.background import favour_short_work
 from embedcore.cli.context import Session, command
 from embedcore.cli.models import builtin
+from embedcore.cli.parse import size
 from embedcore.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM private key.")] = None,
+    durability: Annotated[
+        str,
+        typer.Option("--durability", help="When a write is acknowledged: fsync, or os (docs/durability.md)."),
+    ] = "fsync",
+    reserve_disk: Annotated[
+        str, typer.Option("--reserve-disk", help="Writes are refused before less than this is free.")
+    ] = "256MiB",
+    reserve_memory: Annotated[str, typer.Option("--reserve-memory", help="The same for memory.")] = "256MiB",
     callable_targets: Annotated[
         bool, typer.Option("--callable-targets", help="Clients may register Python functions as models.")
     ] = False,
@@ -58,6 +67,8 @@ def serve(
     from embedcore.platform import Platform
     from embedcore.server import Server, ServerConfig
     from embedcore.server.config import resolve
+    from embedcore.store.dialect import DURABILITIES
+    from embedcore.store.reserve import ReserveSettings
 
     if time_scale <= 0:
         raise InvalidArgument(f"--time-scale must be above 0, got {time_scale:g}")
@@ -68,6 +79,11 @@ def serve(
             f"time scale {time_scale:g} needs a simulated data directory; {session.data_dir} does not"
             " exist: create it with --simulated"
         )
+    if durability not in DURABILITIES:
+        raise InvalidArgument(f"--durability must be one of {', '.join(DURABILITIES)}, got {durability!r}")
+    reserve = ReserveSettings(
+        disk=size(reserve_disk, "--reserve-disk"), memory=size(reserve_memory, "--reserve-memory")
+    )
     config = ServerConfig(
         listen=listen,
         stream_listen=stream_listen or "",
@@ -86,6 +102,8 @@ def serve(
             simulated=True if simulated else None,
             time_scale=time_scale,
             shards=shards,
+            durability=durability,
+            reserve=reserve,
         )
         if not isinstance(platform, Platform):
             platform.close()

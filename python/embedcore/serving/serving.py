@@ -23,6 +23,7 @@ from embedcore.serving.lanes import Lane, LaneSet
 from embedcore.serving.routes import Route, routes_of, running_migration
 from embedcore.serving.snapshots import SnapshotDirectory
 from embedcore.store.interface import Store
+from embedcore.store.retention import lane_hold
 from embedcore.types import Consumer, Generation, Vectors
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,17 @@ class Serving:
         with self._lock:
             lanes = [lane for number in self._indexes for lane in self.lanes.of(number)]
         fingerprints = {number: g.fingerprint.digest for number, g in self.generations.items()}
-        return [self.snapshots.save(lane, fingerprints[lane.generation]) for lane in lanes]
+        saved = [self.snapshots.save(lane, fingerprints[lane.generation]) for lane in lanes]
+        for lane in lanes:
+            self._hold_log(lane)
+        return saved
+
+    def _hold_log(self, lane: Lane) -> None:
+        """What the oldest snapshot would replay stays in the log, and nothing else does for this lane."""
+        generation, shard, applied = lane.generation, lane.shard, lane.applied
+        kept = self.snapshots.oldest(generation, shard, self._store.pruned(shard))
+        needed = applied if kept is None else min(kept, applied)
+        self._store.hold(lane_hold(generation), shard, needed, generation=generation)
 
     # ServingControl.
 
@@ -91,7 +102,7 @@ class Serving:
     def _load(self, generation: Generation, shard: int, progress: Progress | None) -> tuple[Index, int]:
         fingerprint = generation.fingerprint
         found = self.snapshots.load_newest(generation.number, shard, fingerprint.digest)
-        if found is not None and found[1] <= self._store.head(shard):
+        if found is not None and self._store.pruned(shard) <= found[1] <= self._store.head(shard):
             return found
         index = Index(dim=fingerprint.dimension, metric=fingerprint.metric, seed=self._seed)
         report = None

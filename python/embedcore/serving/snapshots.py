@@ -81,6 +81,13 @@ class SnapshotDirectory:
             return index, watermark
         return None
 
+    def oldest(self, generation: int, shard: int, pruned: int) -> int | None:
+        """The watermark of the oldest snapshot that can be replayed from a log pruned up to ``pruned``: the
+        log after it is still needed."""
+        with self._lock:
+            files = self._files(self._folder(generation, shard))
+        return next((watermark for watermark, _ in files if watermark >= pruned), None)
+
     def drop(self, generation: int) -> None:
         """Removes all snapshots of a generation."""
         with self._lock:

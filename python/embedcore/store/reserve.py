@@ -67,6 +67,15 @@ class Reserve:
             memory=rows.nbytes + _ITEM_MEMORY * len(rows),
         )
 
+    def stats(self) -> dict[str, int | None]:
+        """Bytes: reserved, and free now (None: cannot be told)."""
+        return {
+            "reserve_disk": self.settings.disk,
+            "reserve_memory": self.settings.memory,
+            "free_disk": self._free_disk(),
+            "free_memory": self._free_memory(),
+        }
+
     def _check(self, what: str, *, disk: int, memory: int) -> None:
         if self.settings.disk:
             _refuse_over(what, "disk", self._free_disk(), disk, self.settings.disk)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
 
 from embedcore.clock import Clock
+from embedcore.store import schema
 from embedcore.store.connection import Database
 from embedcore.store.dialect import Durability
 from embedcore.store.document_part import DocumentPart
@@ -61,6 +64,26 @@ class SqlStore(ItemPart, StreamPart, WorkPart, DocumentPart):
 
     def leading(self, epoch: int) -> SqlStore:
         return SqlStore(self._core, epoch)
+
+    def stats(self) -> dict[str, Any]:
+        """Settings, what is free, and per shard how much of the log is kept, and for whom; JSON."""
+        holds = self.holds()
+        with self._read() as connection:
+            counters = connection.execute(select(schema.shards).order_by(schema.shards.c.shard)).all()
+        return {
+            "schema_version": schema.SCHEMA_VERSION,
+            "durability": self.durability,
+            **self._core.reserve.stats(),
+            "shards": [
+                {
+                    "shard": row.shard,
+                    "head": row.sequence,
+                    "pruned": row.pruned,
+                    "holds": {hold.name: hold.sequence for hold in holds if hold.shard == row.shard},
+                }
+                for row in counters
+            ],
+        }
 
     def use_clock(self, clock: Clock) -> None:
         """Changes the clock of later writes: a simulated store keeps its clock's settings in its own meta."""
