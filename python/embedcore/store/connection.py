@@ -203,6 +203,19 @@ class Database:
         return translated
 
 
+@contextmanager
+def read_file(path: Path) -> Iterator[Connection]:
+    """One read transaction over a database that no process has open; the file is not written to."""
+    engine = sqlite_engine(path, writer=False)
+    try:
+        with engine.connect() as connection, connection.begin():
+            yield connection
+    except DBAPIError as error:
+        raise translate(error, path) from error
+    finally:
+        engine.dispose()
+
+
 def _run_hooks(transaction: WriteTransaction) -> None:
     for hook in transaction.after:
         try:

@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +25,8 @@ from embedcore.errors import DataLoss, EmbedcoreError, Internal, ResourceExhaust
 _PAGE_BYTES = 8192
 # The write-ahead log is folded into the file every 32 MiB: amortises the checkpoint's two fsyncs.
 _CHECKPOINT_PAGES = 4096
+# Pages a backup copies in one go: 32 MiB, between two reports of its progress.
+_COPIED_PAGES = 4096
 
 # When a commit returns: "fsync": it is on stable storage. "os": the operating system has it, so it outlives
 # the process, not a loss of power. See docs/durability.md.
@@ -125,6 +128,25 @@ class Upsert(Insert):
         return statement.on_conflict_do_update(
             index_elements=self._keys, set_={name: given[name] for name in self._update}
         )
+
+
+def copy_database(connection: Connection, target: Path, report: Callable[[int, int], None]) -> None:
+    """Copies what this read transaction sees into a new file, while writers go on. ``report``: bytes done and
+    in all. The file is not synced."""
+    source = _driver(connection)
+    # The transaction sees its snapshot from its first read on; the copy, in steps, reads that one snapshot.
+    size = source.execute("PRAGMA page_size").fetchone()[0]
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            copy.execute("PRAGMA synchronous=OFF")
+            source.backup(
+                copy,
+                pages=_COPIED_PAGES,
+                progress=lambda _, left, total: report((total - left) * size, total * size),
+            )
+    except sqlite3.Error as error:
+        raise translate(error, target) from error
 
 
 def in_transaction(connection: Connection) -> bool:

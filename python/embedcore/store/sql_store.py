@@ -85,6 +85,10 @@ class SqlStore(ItemPart, StreamPart, WorkPart, DocumentPart):
             ],
         }
 
+    def now(self) -> float:
+        """Of the store's clock: seconds since the epoch."""
+        return self._now()
+
     def use_clock(self, clock: Clock) -> None:
         """Changes the clock of later writes: a simulated store keeps its clock's settings in its own meta."""
         self._core.clock = clock
