@@ -32,6 +32,7 @@ from embedcore.serving.serving import Serving
 from embedcore.serving.shadow import ShadowRunner
 from embedcore.serving.writing import ItemWriter
 from embedcore.store import open_store
+from embedcore.store.backup import SnapshotFile, write_backup
 from embedcore.store.dialect import Durability
 from embedcore.store.ownership import DirectoryOwned, Ownership
 from embedcore.store.reserve import ReserveSettings
@@ -237,6 +238,17 @@ class Platform(PlatformApi):
     def snapshot(self) -> list[Path]:
         """Saves every live index, so that the next start replays little."""
         return self.serving.save_snapshots()
+
+    def backup(self, destination: str, *, progress: Progress | None = None) -> dict[str, Any]:
+        """``progress`` is told what is done, how many bytes of it, of how many."""
+        found = [
+            SnapshotFile(generation.number, shard, *newest)
+            for generation in self.store.generations()
+            if generation.live
+            for shard in range(generation.shards)
+            if (newest := self.serving.snapshots.newest(generation.number, shard)) is not None
+        ]
+        return write_backup(self.store, destination, found, version=embedcore.__version__, progress=progress)
 
     # Items and queries.
 

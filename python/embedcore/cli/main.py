@@ -11,6 +11,7 @@ import typer
 
 from embedcore.cli import (
     backfill,
+    backup,
     consumers,
     demo,
     doctor,
@@ -52,7 +53,7 @@ def _root(
     pass
 
 
-for group in (serve, demo, ingest, search, consumers, models, evaluate, migrate, backfill, doctor):
+for group in (serve, demo, ingest, search, consumers, models, evaluate, migrate, backfill, backup, doctor):
     group.register(app)
 
 

@@ -88,6 +88,12 @@ class SnapshotDirectory:
             files = self._files(self._folder(generation, shard))
         return next((watermark for watermark, _ in files if watermark >= pruned), None)
 
+    def newest(self, generation: int, shard: int) -> tuple[int, Path] | None:
+        """The newest snapshot's watermark and file; it may be pruned at any time by a newer one."""
+        with self._lock:
+            files = self._files(self._folder(generation, shard))
+        return files[-1] if files else None
+
     def drop(self, generation: int) -> None:
         """Removes all snapshots of a generation."""
         with self._lock:

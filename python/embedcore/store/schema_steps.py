@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -68,6 +69,31 @@ def downgrade(database: Database) -> int:
         raise FailedPrecondition(f"{database.path}: there is no schema version before {SCHEMA_VERSION}")
     _take(database, STEPS[before].down, before)
     return before
+
+
+def change_version(path: Path, to: int | None) -> tuple[int, int]:
+    """Takes a store that no process has open to the version asked for, one back or forth from where it is;
+    returns the version before and after. None: only looks. FailedPrecondition for anything else."""
+    if not path.exists():
+        raise FailedPrecondition(f"there is no store {path}: name its data directory")
+    database = Database(path)
+    try:
+        with database.read() as connection:
+            version = read_version(connection)
+        if to in (None, version):
+            return version, version
+        if to == version + 1 <= SCHEMA_VERSION:
+            _take(database, STEPS[version].up, to)
+        elif to == version - 1 and version == SCHEMA_VERSION:
+            downgrade(database)
+        else:
+            raise FailedPrecondition(
+                f"{path} has schema version {version}: it can be taken one version back or forth, up to"
+                f" {SCHEMA_VERSION}, not to {to}"
+            )
+        return version, to
+    finally:
+        database.close()
 
 
 def _take(database: Database, step: Callable[[Connection], None], version: int) -> None:
