@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,20 @@ from bench.ratios import NOT_MEASURED, Ratio, order_of_round, ratio
 from rich.console import Console
 
 import embedcore
-from bench import ann, churn, compare, datasets, dualwrite, engines, plots, summary, sweep, truth, worker
+from bench import (
+    ann,
+    churn,
+    compare,
+    datasets,
+    dualwrite,
+    durable,
+    engines,
+    plots,
+    summary,
+    sweep,
+    truth,
+    worker,
+)
 
 LEVEL = 0.9
 NAMES = ("embedcore", "hnswlib", "exact")
@@ -181,3 +195,20 @@ def test_a_churned_index_is_sound_and_its_recall_is_that_of_what_is_left(data: d
     turned = churn.turnover(data, 200, 2, Console(quiet=True))
     assert turned["problems"] == []
     assert min(turned["fresh"], turned["turned"]) > 0.98
+
+
+def test_the_store_is_measured_alone_and_beside_indexes(
+    data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.asarray(data.base)[:60]
+    quiet = Console(quiet=True)
+    rate = durable._rate(tmp_path, vectors, "fsync", 5, 2, 0.05, 1, quiet)
+    assert rate["items_per_s"]["median"] > 0
+    assert rate["writes_per_commit"]["median"] >= 1
+    share = durable._share(tmp_path, vectors, data.metric, 20, 2, quiet)
+    assert 0 < share["share_wall"]["least"] <= share["share_wall"]["most"] < 1
+    assert list(tmp_path.iterdir()) == []
+    missing = durable._peer("chroma", tmp_path, vectors, 0.1, None, quiet)
+    assert missing["result"] == "not measured"
+    nowhere = durable._peer("nosuch", tmp_path, vectors, 0.1, Path(sys.executable), quiet)
+    assert nowhere["reason"] == "KeyError: 'nosuch'"
