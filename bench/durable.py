@@ -279,7 +279,8 @@ def _show(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     synced = result["fsync_ms"]
     console.print(
-        f"4 KiB and a sync on this disk: {synced['median']:.2f} ms ({synced['least']:.2f} to {synced['most']:.2f})"
+        f"4 KiB and a sync on this disk: {synced['median']:.2f} ms"
+        f" ({synced['least']:.2f} to {synced['most']:.2f})"
     )
     table = Table(title="Share of the store in a batched dual-write, fsync on", title_justify="left")
     for name in ("a call", "wall", "least", "most", "CPU", "store us/item", "indexes us/item", "asked"):

@@ -204,8 +204,9 @@ class Store(Protocol):
     def get_items(self, items: Sequence[int]) -> list[StoredItem]:
         """By dense number; unknown ones are left out."""
 
-    def names(self, items: Sequence[int]) -> list[tuple[str, str]]:
-        """(id, namespace) per dense number, from memory: on the query path. KeyError for unknown ones."""
+    def names(self, items: Sequence[int]) -> list[tuple[str, str] | None]:
+        """(id, namespace) per dense number, from memory: on the query path. None for a number that is not
+        known, e.g. of an item that was deleted and pruned while a search that had found it was under way."""
 
     def items_of(self, ids: Sequence[str], namespace: str = "") -> NDArray[np.int64]:
         """Dense numbers; -1 where the id is unknown or deleted."""

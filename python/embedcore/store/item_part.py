@@ -96,7 +96,7 @@ class ItemPart(StorePart):
         with self._read() as connection:
             return item_reads.get_items(connection, [int(item) for item in items])
 
-    def names(self, items: Sequence[int]) -> list[tuple[str, str]]:
+    def names(self, items: Sequence[int]) -> list[tuple[str, str] | None]:
         return self._core.names.of(items)
 
     def items_of(self, ids: Sequence[str], namespace: str = "") -> NDArray[np.int64]:
