@@ -35,10 +35,11 @@ def backup(
         else:
             manifest = platform.backup(where)
     total = sum(file["bytes"] for file in manifest["files"])
+    snapshots = len(manifest["files"]) - 1
     problems = manifest["problems"]
     session.out.result(
         {"destination": where, **manifest},
-        f"{manifest['live_items']} items in {len(manifest['files'])} files, {size_text(total)}: {where}",
+        f"{where}: {manifest['live_items']} items, snapshots: {snapshots}, {size_text(total)}",
     )
     for problem in problems:
         session.out.note(f"problem: {problem}")

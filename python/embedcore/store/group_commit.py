@@ -105,7 +105,12 @@ class GroupCommit:
         finally:
             for member in batch:
                 if not member.settled:  # an interrupt of the leader's thread
-                    member.fail(Unavailable("the writer was interrupted before it committed: write again"))
+                    member.fail(
+                        Unavailable(
+                            "the writer was interrupted: whether this write is durable is not known;"
+                            " read it back, or write it again"
+                        )
+                    )
             self._hand_over()
             for member in batch[1:]:
                 member.turn.release()

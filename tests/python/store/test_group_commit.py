@@ -258,7 +258,7 @@ class Stop(BaseException):
 
 
 def test_a_leader_that_is_interrupted_leaves_nobody_waiting(store: SqlStore) -> None:
-    """Those it had taken along are told that nothing was written; those behind them get a new leader."""
+    """Those it had taken along are told that they are not acknowledged; those behind get a new leader."""
 
     def stop(_: WriteTransaction) -> None:
         raise Stop
