@@ -20,14 +20,16 @@ class ResourceProbe(Protocol):
 class SystemProbe:
     """This machine: /proc/meminfo and the control group's limit where there are such, else sysconf."""
 
-    def __init__(self, data_dir: Path | None = None) -> None:
+    def __init__(self, data_dir: Path | None = None, group: Path = Path("/sys/fs/cgroup")) -> None:
+        """``group``: of control groups v2."""
         self._data_dir = data_dir or Path()
+        self._group = group
 
     def free_memory(self) -> int:
         free = self._available()
-        limit, used = self._group("memory.max"), self._group("memory.current")
+        limit, used = self._number("memory.max"), self._number("memory.current")
         if limit is not None and used is not None:
-            free = min(free, max(0, limit - used))
+            free = min(free, max(0, limit - used + self._file_pages()))
         return free
 
     def free_disk(self) -> int:
@@ -45,12 +47,21 @@ class SystemProbe:
             pass
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
-    @staticmethod
-    def _group(name: str) -> int | None:
+    def _number(self, name: str) -> int | None:
         try:
-            return int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii"))
+            return int((self._group / name).read_text(encoding="ascii"))
         except (OSError, ValueError):  # no control groups v2, or "max"
             return None
+
+    def _file_pages(self) -> int:
+        """The group is charged for pages of files as well: whoever writes much fills its limit with them, and
+        the kernel takes them back when it needs them. MemAvailable counts them as available, too."""
+        try:
+            lines = (self._group / "memory.stat").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return 0
+        pairs = (line.split() for line in lines)
+        return sum(int(pair[1]) for pair in pairs if pair[0] in ("active_file", "inactive_file"))
 
 
 def size_text(count: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from embedcore.clock import Clock
@@ -50,6 +51,8 @@ def open_store(
         try:
             marks = create_or_check(database, shards, simulated, clock.now())
             sync_directory(ownership.data_dir)
+            with suppress(PermissionError):  # a parent that may not be read was not made here
+                sync_directory(ownership.data_dir.absolute().parent)
             guard = Reserve(reserve or ReserveSettings(), probe or SystemProbe(ownership.data_dir))
             return SqlStore(Core(ownership, database, marks, clock, guard))
         except BaseException:

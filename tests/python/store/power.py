@@ -49,6 +49,8 @@ class Synced:
 class FolderSynced:
     """Noted by the test, since it is not SQLite that does it."""
 
+    path: str
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -177,19 +179,16 @@ class Recorder:
 def image(events: list[Event], upto: int, folder: Path, rng: random.Random) -> None:
     """Writes into ``folder`` what may be left of the files when the power fails after ``upto`` events."""
     past = events[:upto]
-    synced: dict[str, int] = {}
-    names = -1
+    synced: dict[str, int] = {}  # file, or folder of names -> its last sync
     for place, event in enumerate(past):
-        if isinstance(event, Synced):
+        if isinstance(event, Synced | FolderSynced):
             synced[event.path] = place
-        elif isinstance(event, FolderSynced):
-            names = place
     files: dict[str, bytearray] = {}
     for place, event in enumerate(past):
         if isinstance(event, Synced | FolderSynced | Mark):
             continue
-        durable = names if isinstance(event, Deleted) else synced.get(event.path, -1)
-        if place < durable or rng.random() < 0.5:
+        what = str(Path(event.path).parent) if isinstance(event, Deleted) else event.path
+        if place < synced.get(what, -1) or rng.random() < 0.5:
             _apply(files, event)
         elif isinstance(event, Wrote) and rng.random() < 0.5:
             _apply(files, _torn(event, rng))

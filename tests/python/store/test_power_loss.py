@@ -43,7 +43,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
     def sync(folder: Path) -> None:
         sync_directory(folder)
-        made.events.append(FolderSynced())
+        made.events.append(FolderSynced(str(folder)))
 
     monkeypatch.setattr(opening, "sync_directory", sync)
     with made.recording():

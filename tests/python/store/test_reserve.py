@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedcore.clock import ManualClock
 from embedcore.errors import InvalidArgument, ResourceExhausted
+from embedcore.resources import SystemProbe
 from embedcore.store import SqlStore, reserve
 from embedcore.store.reserve import Reserve, ReserveSettings
 from store.builders import generation, item_number, vector, write
@@ -125,3 +127,25 @@ def test_the_settings_and_what_is_free_can_be_seen(open_at: Callable[..., SqlSto
     assert (stats["durability"], stats["reserve_disk"], stats["reserve_memory"]) == ("os", 5, 6)
     assert stats["free_disk"] == 1 << 40
     assert stats["shards"] == [{"shard": 0, "head": 0, "pruned": 0, "holds": {"lane/g1": 0}}]
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "stat", "expected"),
+    [
+        ("1000", "900", "anon 300\nactive_file 200\ninactive_file 400\n", 700),
+        ("1000", "900", "anon 900\n", 100),
+        ("1000", "1200", "anon 1200\n", 0),
+        ("1000", "900", None, 100),
+    ],
+)
+def test_pages_of_files_are_no_memory_in_use(
+    tmp_path: Path, limit: str, used: str, stat: str | None, expected: int
+) -> None:
+    """Or whoever writes much would be refused for what the kernel keeps of its own writes."""
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    if stat is not None:
+        (tmp_path / "memory.stat").write_text(stat)
+    assert SystemProbe(tmp_path, tmp_path).free_memory() == expected
+    (tmp_path / "memory.max").write_text("max\n")
+    assert SystemProbe(tmp_path, tmp_path).free_memory() > 1000
