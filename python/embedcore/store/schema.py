@@ -88,7 +88,7 @@ items = Table(
     Column("id", String, nullable=False, comment="the caller's id"),
     Column("namespace", String, nullable=False, comment="ids are unique within it"),
     Column("shard", Integer, nullable=False, comment="low bits of XXH64 of the id"),
-    Column("version", BigInteger, nullable=False, comment="1, 2, ...: one more with every write or delete"),
+    Column("version", BigInteger, nullable=False, comment="one more with every write or delete"),
     Column("sequence", BigInteger, nullable=False, comment="log entry that made this version"),
     Column("created_at", Float(53), nullable=False, comment="seconds since the epoch: recency order"),
     Column("updated_at", Float(53), nullable=False, comment="time of the last write or delete"),

@@ -158,3 +158,12 @@ def test_evaluation_and_engagement(client: Client, platform: FakePlatform) -> No
     client.report_engagement("ads", "canary", {"impressions": 10, "depth": 1.5}, simulated=True)
     assert platform.engagement == [("ads", "canary", {"impressions": 10.0, "depth": 1.5}, True, "")]
     assert client.compare_engagement("ads", "m1") == platform.compare_engagement("ads", "m1")
+
+
+def test_a_backup_is_asked_for_by_a_path_that_means_the_same_there(client: Client) -> None:
+    assert client.backup("/srv/backups/one")["destination"] == "/srv/backups/one"
+    assert client.backup("s3://bucket/one")["files"][0]["name"] == "store.sqlite"
+    with pytest.raises(InvalidArgument, match="absolute path or a URL"):
+        client.backup("backups/one")
+    with pytest.raises(FailedPrecondition, match="is not empty"):
+        client.backup("/taken")

@@ -42,7 +42,7 @@ WRITES: dict[str, Callable[[SqlStore], Any]] = {
     "add_engagement": lambda store: store.add_engagement("m1", "ads", "canary", {"clicks": 1.0}, False),
 }
 # What writes without being the controller's: it makes the epoch, or changes no row.
-OTHERS = {"acquire_epoch", "close", "use_clock", "on_commit", "remove_on_commit", "leading"}
+OTHERS = {"acquire_epoch", "close", "now", "use_clock", "on_commit", "remove_on_commit", "leading"}
 
 
 def migration() -> Migration:
