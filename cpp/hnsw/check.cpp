@@ -90,19 +90,15 @@ class Checker {
 
   void check_table() {
     std::size_t mapped = 0;
-    {
-      const std::lock_guard lock(x_.table_mutex);
-      for (const Slot slot : x_.table->slots()) {
-        ++mapped;
-        if (slot >= end_ || x_.storage.state(slot) != State::live) {
-          report("id table leads to a slot that is not live: " +
-                 (slot < end_ ? name(slot) : "beyond the end"));
-        }
+    const Index::Impl::Pin pin(x_);
+    for (const Slot slot : x_.table->slots()) {
+      ++mapped;
+      if (slot >= end_ || x_.storage.state(slot) != State::live) {
+        report("id table leads to a slot that is not live: " + (slot < end_ ? name(slot) : "beyond the end"));
       }
     }
     std::size_t live = 0;
     std::size_t dead = 0;
-    const Index::Impl::Pin pin(x_);
     for (Slot slot = 0; slot < end_; ++slot) {
       const State state = x_.storage.state(slot);
       dead += state == State::tombstone || is_leaving(state) || state == State::detached ? 1u : 0u;

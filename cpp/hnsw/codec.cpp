@@ -2,6 +2,7 @@
 #include "hnsw/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -25,22 +26,76 @@ inline float rounded(float x) {
   return (x + shift) - shift;
 }
 
-// Mean squared error of the grid with this step over values from which the mean was taken.
-double error_of(Codes codes, std::span<const float> centred, float step) {
-  double sum = 0;
-  const float inverse = 1.0f / step;
-  for (const float x : centred) {
-    float kept = 0;
-    if (codes == Codes::int4) {
-      const float u = rounded(std::clamp(x * inverse / 16 + 7.5f, 0.0f, 15.0f));
-      kept = (16 * u - 120) * step;
-    } else {
-      kept = rounded(std::clamp(x * inverse, -127.0f, 127.0f)) * step;
+constexpr std::size_t block = 128; // dimensions of an int4 code whose bits lie together
+
+// u of n dimensions, in loops that compilers turn into vector instructions. Returns how many were cut off.
+int quantise_int4(const float* vector, const float* mean, float inverse, std::size_t n, std::uint8_t* whole) {
+  int cut = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float u = (vector[i] - mean[i]) * inverse + 8.0f; // + 7.5, and + 0.5 to round
+    cut += (u < 0 ? 1 : 0) + (u >= 16 ? 1 : 0);
+    const float inside = u < 0 ? 0.0f : (u > 15 ? 15.0f : u);
+    whole[i] = static_cast<std::uint8_t>(static_cast<int>(inside));
+  }
+  return cut;
+}
+
+// The highest bits of a block, the two in the middle, and the lowest, as the kernels take them.
+void pack_int4(const std::uint8_t* whole, std::byte* first, std::byte* pairs, std::byte* last) {
+  for (std::size_t lane = 0; lane < 16; ++lane) {
+    unsigned high = 0;
+    unsigned low = 0;
+    for (std::size_t bit = 0; bit < 8; ++bit) {
+      const unsigned u = whole[16 * bit + lane];
+      high |= (u >> 3 & 1u) << bit;
+      low |= (u & 1u) << bit;
     }
-    const double lost = static_cast<double>(x) - static_cast<double>(kept);
-    sum += lost * lost;
+    first[lane] = static_cast<std::byte>(high);
+    last[lane] = static_cast<std::byte>(low);
+  }
+  for (std::size_t lane = 0; lane < 32; ++lane) {
+    unsigned two = 0;
+    for (std::size_t pair = 0; pair < 4; ++pair) two |= (whole[32 * pair + lane] >> 1 & 3u) << 2 * pair;
+    pairs[lane] = static_cast<std::byte>(two);
+  }
+}
+
+// What a grid keeps of x / step.
+inline float kept_int8(float x) { return rounded(x < -127.0f ? -127.0f : (x > 127.0f ? 127.0f : x)); }
+inline float kept_int4(float x) {
+  const float u = x / 16 + 7.5f;
+  return 16 * rounded(u < 0 ? 0.0f : (u > 15 ? 15.0f : u)) - 120;
+}
+
+// Mean squared error of the grid with this step over values from which the mean was taken. Many lanes of
+// short sums, which compilers turn into vector instructions; no sum is so long that floats would lose count.
+template <class Kept>
+double error_of(std::span<const float> centred, float step, Kept kept) {
+  constexpr std::size_t lanes = 16;
+  constexpr std::size_t stretch = 64 * lanes;
+  const float inverse = 1.0f / step;
+  double sum = 0;
+  for (std::size_t from = 0; from < centred.size(); from += stretch) {
+    const std::size_t to = std::min(from + stretch, centred.size());
+    std::array<float, lanes> parts{};
+    std::size_t i = from;
+    for (; i + lanes <= to; i += lanes) {
+      for (std::size_t l = 0; l < lanes; ++l) {
+        const float lost = centred[i + l] - kept(centred[i + l] * inverse) * step;
+        parts[l] += lost * lost;
+      }
+    }
+    for (; i < to; ++i) {
+      const float lost = centred[i] - kept(centred[i] * inverse) * step;
+      parts[0] += lost * lost;
+    }
+    for (const float part : parts) sum += static_cast<double>(part);
   }
   return centred.empty() ? 0.0 : sum / static_cast<double>(centred.size());
+}
+
+double error_of(Codes codes, std::span<const float> centred, float step) {
+  return codes == Codes::int4 ? error_of(centred, step, kept_int4) : error_of(centred, step, kept_int8);
 }
 
 // v = 16 u - 120 of the sample: high = E[v^2] / E|v|, and what +-high leaves out.
@@ -123,22 +178,17 @@ std::size_t Codec::encode(const float* vector, std::byte* code) const {
     std::memset(out, 0, width_);
     return kernels_.quantise(vector, mean, 1.0f / values_.step, levels_int8, dim_, out);
   }
-  std::size_t cut = 0;
-  std::memset(code, 0, width_ / 2);
-  std::byte* pairs = code + width_ / 8;
-  std::byte* last = pairs + width_ / 4;
   const float inverse = 1.0f / (16 * values_.step);
-  for (std::size_t i = 0; i < dim_; ++i) {
-    const float u = (vector[i] - mean[i]) * inverse + 8.0f; // + 7.5, and + 0.5 to round
-    cut += u < 0 || u >= 16 ? 1u : 0u;
-    const auto whole = static_cast<unsigned>(std::clamp(u, 0.0f, 15.0f));
-    const std::size_t byte = i / 128 * 16 + i % 16;
-    const std::size_t bit = i % 128 / 16;
-    code[byte] |= static_cast<std::byte>((whole >> 3) << bit);
-    last[byte] |= static_cast<std::byte>((whole & 1) << bit);
-    pairs[i / 128 * 32 + i % 32] |= static_cast<std::byte>((whole >> 1 & 3) << (i % 128 / 32 * 2));
+  std::array<std::uint8_t, block> whole;
+  int cut = 0;
+  for (std::size_t at = 0; at < width_; at += block) {
+    const std::size_t n = std::min(block, dim_ - std::min(dim_, at));
+    if (n != block) whole.fill(0);
+    cut += quantise_int4(vector + at, mean + at, inverse, n, whole.data());
+    pack_int4(whole.data(), code + at / 8, code + width_ / 8 + at / 4,
+              code + width_ / 8 + width_ / 4 + at / 8);
   }
-  return cut;
+  return static_cast<std::size_t>(cut);
 }
 
 // Distances 1 - (constant + unit * sum of query * v) of integers v. length: of the query, in its units; 0: no

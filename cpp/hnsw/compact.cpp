@@ -27,13 +27,18 @@ std::size_t Index::Impl::retire_some(Slot from, Slot to, State state) {
     tombstones.fetch_sub(count, std::memory_order_acq_rel);
     counters.freed.fetch_add(count, std::memory_order_relaxed);
   }
-  const auto free = [this, slots = std::move(gone)] {
+  retire_slots(std::move(gone));
+  return state == State::moved ? 0 : count; // what moved is not freed: the tail is
+}
+
+void Index::Impl::retire_slots(std::vector<Slot> slots) {
+  const Pin pin(*this);
+  const auto free = [this, slots] {
     storage.free(slots);
     retired.fetch_sub(slots.size(), std::memory_order_acq_rel);
   };
-  if (mutant("early_reuse")) return free(), count;
-  epochs.retire(free);
-  return state == State::moved ? 0 : count; // what moved is not freed: the tail is
+  if (mutant("early_reuse")) return free();
+  table->give_up(slots, free);
 }
 
 } // namespace embedcore::hnsw

@@ -6,14 +6,18 @@
 //   upkeep.turn  whose turn it is to do a step of upkeep (upkeep.h)
 //   gate         add, remove and steps of upkeep share it; a few of those steps, check, save and the training
 //                of codes hold it alone
-//   table_mutex  the id table's one writer, and the switches: for some 100 ns by each add and remove, and for
-//                as long as it takes to fill a table of twice the size when that is due
-// Readers take none of them: they hold an epoch guard (Pin) and load atomics.
+// Readers take neither: they hold an epoch guard (Pin) and load atomics. Writers share the gate and otherwise
+// take no lock, but where memory grows (storage.h).
 //
 // Switches. To replace, remove or move an item takes more than one store, so a reader can see one without
-// the other. Each such change is numbered: begun, then the stores, then ended, in turn under table_mutex.
-// A reader that finds begun at its end equal to ended at its start has seen no change half done; otherwise
-// it asks the id table about every candidate, which is the one truth, and drops repeated ids.
+// the other. Each such change, any number of them at once, adds one to begun before its first store and one
+// to ended after its last; the exchange of the id's cell (id_table.h) is the moment at which it happens.
+//   * A reader that finds begun at its end equal to ended at its start has seen no change half done;
+//   otherwise
+//     it asks the id table about every candidate, which is the one truth, and drops repeated ids.
+//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange. A search whose begun at
+//     its start is below has to look for the item elsewhere; one whose begun is not has, by the same order,
+//     seen the exchange before it began.
 #pragma once
 
 #include <atomic>
@@ -50,6 +54,19 @@ struct Entry {
   }
 };
 
+// How the id table reads ids, and gives up tables.
+struct IdHost {
+  const Storage* storage;
+  EpochDomain* epochs;
+
+  [[nodiscard]] std::int64_t id_of(Slot slot) const { return storage->node(slot).id; }
+  template <class Reclaim>
+  void retire(Reclaim reclaim) const {
+    epochs->retire(reclaim);
+  }
+};
+using IdTable = BasicIdTable<ThreadAtomics, IdHost>;
+
 struct Counters { // since the index was made or loaded
   std::atomic<std::uint64_t> added{0}, replaced{0}, removed{0}, reconnected{0}, freed{0}, moved{0};
 };
@@ -58,7 +75,9 @@ struct Index::Impl {
   explicit Impl(const Config& configuration) : config(configuration) {}
   // Reserves memory and chooses kernels; to be called once, before anything else.
   Status open();
-  ~Impl() { epochs.synchronize(); } // callbacks that still wait use members of this
+  ~Impl() {
+    while (epochs.pending() != 0) epochs.synchronize(); // callbacks that still wait use members of this
+  }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
@@ -125,14 +144,11 @@ struct Index::Impl {
   void publish(Slot slot);
   bool remove(std::int64_t id);
   [[nodiscard]] std::uint8_t level_of(std::int64_t id) const;
-  // Runs stores, which take items from slot to slot, as one numbered switch. Holds table_mutex.
-  template <class Stores>
-  void switch_over(Stores stores) {
-    const std::uint64_t number = begun.fetch_add(1, std::memory_order_acq_rel) + 1;
-    stores(number);
-    ended.store(number, std::memory_order_release);
-  }
-  void bury(Slot slot, std::uint64_t number);
+  // Of switches: before the first store, after the exchange of the cell, after the last store.
+  void begin_switch() { begun.fetch_add(1, std::memory_order_acq_rel); }
+  [[nodiscard]] std::uint64_t switch_number() { return begun.fetch_add(0, std::memory_order_acq_rel) + 1; }
+  void end_switch() { ended.fetch_add(1, std::memory_order_acq_rel); }
+  void bury(Slot slot);
 
   // --- codes (train.cpp) ---
   struct Batch {
@@ -158,7 +174,7 @@ struct Index::Impl {
   Report work(Verb verb, std::uint64_t until, const Budget& budget);
   bool begin_round(Verb verb, std::uint64_t until);
   void step(std::unique_lock<std::mutex>& turn, Report& report);
-  // All switches up to the returned one ended before any search that is still running began.
+  // Every search that still runs began after the switches that have noted the returned number or one below.
   std::uint64_t horizon(const Budget& budget);
   std::size_t mark_leaving(Slot from, Slot to);
   Slot leave_entry();
@@ -168,6 +184,12 @@ struct Index::Impl {
   void redirect(Slot slot, std::uint32_t level);
   Slot contract_some(Slot from, Slot to);
   std::size_t retire_some(Slot from, Slot to, State state);
+  void retire_slots(std::vector<Slot> slots);
+  // Frees what nobody can hold any more, without waiting; what only then can be retired as well.
+  void reclaim() {
+    while (epochs.try_reclaim() != 0) {
+    }
+  }
   [[nodiscard]] Slot last_kept() const;
   [[nodiscard]] bool movable() const;
   bool move_some(Report& report);
@@ -206,7 +228,6 @@ struct Index::Impl {
   mutable ScratchPool scratches;
   mutable WriterGate gate;
   Upkeep upkeep;
-  mutable std::mutex table_mutex;
   std::atomic<std::uint64_t> entry_word{Entry{}.packed()};
   std::atomic<std::uint64_t> begun{0};
   std::atomic<std::uint64_t> ended{0};

@@ -23,7 +23,8 @@ Status Index::Impl::open() {
   space.lean = config.dtype == Dtype::int8 && config.codes == Codes::none;
   space.original_form = Originals(config).form();
   space.kernels = kernels;
-  table = std::make_unique<IdTable>(storage, epochs, std::min(config.capacity, std::size_t{1} << 20));
+  table =
+      std::make_unique<IdTable>(IdHost{&storage, &epochs}, std::min(config.capacity, std::size_t{1} << 20));
   tree = std::make_unique<Tree>(storage, space);
   return {};
 }
@@ -103,15 +104,13 @@ bool Index::contains(std::int64_t id) const {
 
 std::vector<std::int64_t> Index::ids() const {
   const Impl::Pin pin(*impl_); // so that no slot is reused while its id is read
-  std::vector<Slot> slots;
-  {
-    const std::lock_guard lock(impl_->table_mutex);
-    slots = impl_->table->slots();
-  }
+  const std::vector<Slot> slots = impl_->table->slots();
   std::vector<std::int64_t> all;
   all.reserve(slots.size());
   for (const Slot slot : slots) all.push_back(impl_->storage.node(slot).id);
   std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()),
+            all.end()); // of an item met before and after it was replaced
   return all;
 }
 

@@ -37,7 +37,7 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
   if (Status s = check_ids(ids); !s.ok()) return s;
   if (Status s = check_vectors(config, vectors, ids.size(), "vector"); !s.ok()) return s;
   if (Status s = check_fits(config, vectors, ids.size()); !s.ok()) return s;
-  epochs.try_reclaim();
+  reclaim();
   if (Status s = storage.prepare(ids.size()); !s.ok()) return s;
   train_if_due({vectors, ids.size()});
 
@@ -67,13 +67,17 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
       }
     }
   });
-  epochs.try_reclaim();
+  reclaim();
   calibrate_if_due();
   return failure;
 }
 
 Status Index::Impl::insert(std::int64_t id, const float* vector) {
-  if (retired.load(std::memory_order_relaxed) != 0) epochs.try_reclaim();
+  if (retired.load(std::memory_order_relaxed) != 0) reclaim();
+  {
+    const Pin pin(*this);
+    table->make_room();
+  }
   const Slot slot = storage.allocate(level_of(id));
   if (slot == no_slot) {
     return {Code::resource_exhausted,
@@ -238,22 +242,27 @@ void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level) {
   }
 }
 
+// The counts move first where they may be too high for a moment, last where they may be too low: so that none
+// ever wraps, and a reader that finds no tombstones has met none.
 void Index::Impl::publish(Slot slot) {
-  const std::lock_guard lock(table_mutex);
+  const Pin pin(*this);
   counters.added.fetch_add(1, std::memory_order_relaxed);
-  if (table->find(storage.node(slot).id) == no_slot) {
-    table->put(slot);
-    storage.set_state(slot, State::live);
-    live.fetch_add(1, std::memory_order_acq_rel);
-    return;
-  }
-  counters.replaced.fetch_add(1, std::memory_order_relaxed);
-  tombstones.fetch_add(1, std::memory_order_acq_rel);
-  switch_over([&](std::uint64_t number) {
-    const Slot old = table->put(slot);
-    storage.set_state(slot, State::live);
-    bury(old, number);
+  live.fetch_add(1, std::memory_order_acq_rel);
+  bool switches = false;
+  const Slot old = table->put(slot, [&] {
+    switches = true;
+    tombstones.fetch_add(1, std::memory_order_acq_rel);
+    begin_switch();
   });
+  storage.change_state(slot, State::pending, State::live); // unless it was replaced or removed since
+  if (old != no_slot) {
+    bury(old);
+    live.fetch_sub(1, std::memory_order_acq_rel);
+    counters.replaced.fetch_add(1, std::memory_order_relaxed);
+  } else if (switches) { // somebody else removed the old one first
+    tombstones.fetch_sub(1, std::memory_order_acq_rel);
+  }
+  if (switches) end_switch();
 }
 
 } // namespace embedcore::hnsw

@@ -80,8 +80,8 @@ void Index::Impl::copy_node(Slot old, Slot copy) {
   }
 }
 
+// While writers are excluded.
 void Index::Impl::switch_place(Slot old, Slot copy) {
-  const std::lock_guard lock(table_mutex);
   moved.fetch_add(1, std::memory_order_acq_rel);
   storage.set_parent(old, copy);
   if (storage.state(old) == State::tombstone) {
@@ -89,12 +89,13 @@ void Index::Impl::switch_place(Slot old, Slot copy) {
     storage.set_state(old, State::moved);
     return;
   }
-  switch_over([&](std::uint64_t number) {
-    table->put(copy);
-    storage.set_state(copy, State::live);
-    storage.set_died(old, number);
-    storage.set_state(old, State::moved);
-  });
+  const Pin pin(*this);
+  begin_switch();
+  table->put(copy);
+  storage.set_state(copy, State::live);
+  storage.set_died(old, switch_number());
+  storage.set_state(old, State::moved);
+  end_switch();
 }
 
 // Links of slot to moved nodes on this level become links to where those live now. Beside other writers.
@@ -111,7 +112,8 @@ void Index::Impl::redirect(Slot slot, std::uint32_t level) {
 // Lowers the end of the slots when those at the tail are free; returns how many that will be.
 std::size_t Index::Impl::trim_tail() {
   const std::size_t freed = storage.end() - last_kept();
-  epochs.retire([this] { storage.trim(); });
+  // When the slots are free: two epochs after they were retired, at most (retire_slots).
+  epochs.retire([this] { epochs.retire([this] { storage.trim(); }); });
   return freed;
 }
 

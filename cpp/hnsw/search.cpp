@@ -55,7 +55,7 @@ void Index::Impl::search_admitted(Search& search, std::size_t k, std::size_t ef,
     for (Candidate& c : scratch.best) c.distance = search.exact.to(c.slot);
     std::sort(scratch.best.begin(), scratch.best.end(), nearer);
   }
-  resolve(search.exact, search.since, k, filter, scratch.best, scratch);
+  resolve(search.exact, search.ended, k, filter, scratch.best, scratch);
   // Allowed items far from the query can lie outside what the walk reached.
   if (scratch.found.size() < std::min(k, listed.size())) score_list(search.exact, listed, k, scratch);
 }
@@ -103,7 +103,7 @@ void Index::Impl::range_search(const float* query, float radius, std::size_t ef,
     // distance, which they blur.
     walk_admitted(storage, search.exact, approach(search.exact, search.from, 0, scratch), ef,
                   {filter, search.since, radius}, scratch);
-    resolve(search.exact, search.since, scratch.best.size() + scratch.died.size(), filter, scratch.best,
+    resolve(search.exact, search.ended, scratch.best.size() + scratch.died.size(), filter, scratch.best,
             scratch);
   }
   for (const Candidate& c : scratch.found) {

@@ -27,7 +27,8 @@ constexpr std::size_t fewest_ranked = 10;
 struct Index::Impl::Search {
   Search(const Impl& index, const float* vector, const Codec* coding)
       : impl(index),
-        since(index.ended.load(std::memory_order_acquire)),
+        ended(index.ended.load(std::memory_order_acquire)),
+        since(index.begun.load(std::memory_order_acquire)),
         from(index.entry()),
         lease(index.scratches),
         codec(coding),
@@ -66,7 +67,7 @@ struct Index::Impl::Search {
   void finish(std::size_t k) {
     end_walk(*lease);
     impl.rerank(walking(), exact, coded(), since, k, *lease);
-    impl.resolve(exact, since, k, nullptr, lease->best, *lease);
+    impl.resolve(exact, ended, k, nullptr, lease->best, *lease);
   }
   std::size_t write(std::int64_t* ids, float* distances, SearchStats* stats) const {
     if (stats != nullptr) *stats = {lease->hops, lease->computed, 0};
@@ -79,7 +80,8 @@ struct Index::Impl::Search {
   }
 
   const Impl& impl;
-  const std::uint64_t since; // before anything of the graph
+  const std::uint64_t ended; // switches, before anything of the graph
+  const std::uint64_t since; // those begun by then
   const Entry from;
   const ScratchPool::Lease lease;
   const Codec* const codec; // loaded under the caller's pin

@@ -2,7 +2,6 @@
 #include "hnsw/storage.h"
 
 #include <algorithm>
-#include <functional>
 #include <string>
 
 namespace embedcore::hnsw {
@@ -12,11 +11,26 @@ namespace {
 constexpr std::size_t cache_line = 64;
 constexpr std::size_t released_at_once = std::size_t{4} << 20; // bytes of blocks
 constexpr std::size_t fewest_slots = 1024;                     // less address space is no use
-constexpr std::size_t slot_limit = (std::size_t{1} << 31) - 1; // the queue keeps a flag in the top bit
+constexpr std::size_t slot_limit = (std::size_t{1} << 30) - 2; // the id table keeps two flags (id_cells.h)
 
 constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
 
 } // namespace
+
+// A free run says in its first link which one lies below it.
+struct Storage::Below {
+  const Storage& storage;
+
+  [[nodiscard]] std::uint32_t load(std::uint32_t run) const {
+    return std::atomic_ref<Slot>(*first_link(run)).load(std::memory_order_acquire);
+  }
+  void store(std::uint32_t run, std::uint32_t below) const {
+    std::atomic_ref<Slot>(*first_link(run)).store(below, std::memory_order_release);
+  }
+  [[nodiscard]] Slot* first_link(std::uint32_t run) const {
+    return storage.upper_base_ + std::size_t{run} * storage.upper_links_;
+  }
+};
 
 Status Storage::create(const Config& config) {
   base_links_ = 2 * config.m;
@@ -26,7 +40,6 @@ Status Storage::create(const Config& config) {
   row_offset_ = round_up(base_links_ * sizeof(Slot), cache_line);
   row_bytes_ = config.codes == Codes::none ? original_bytes_ : Codec::bytes(config);
   block_bytes_ = row_offset_ + round_up(row_bytes_, cache_line);
-  free_upper_.resize(max_level + 1);
 
   // Address space costs nothing, but there is not an endless amount: four times what this machine can
   // hold, and no less than the capacity that was hinted at, as far as the system grants it.
@@ -51,6 +64,9 @@ Status Storage::create(const Config& config) {
   const std::size_t run_bytes = upper_links_ * sizeof(Slot);
   if (Status s = upper_.reserve(runs * run_bytes, runs * run_bytes); !s.ok()) return s;
   max_runs_ = std::min<std::size_t>(upper_.reserved() / run_bytes, no_slot);
+  const std::size_t bit_bytes = max_slots_ / 8 + sizeof(std::uint64_t);
+  if (Status s = free_bits_.reserve(bit_bytes, bit_bytes); !s.ok()) return s;
+  free_.use(reinterpret_cast<BasicFreeSlots<ThreadAtomics>::Word*>(free_bits_.data()));
   block_base_ = blocks_.data();
   node_base_ = reinterpret_cast<Node*>(nodes_.data());
   upper_base_ = reinterpret_cast<Slot*>(upper_.data());
@@ -58,10 +74,7 @@ Status Storage::create(const Config& config) {
 }
 
 Status Storage::prepare(std::size_t n) {
-  const std::lock_guard lock(mutex_);
-  const std::size_t fresh = n - std::min(n, free_.size());
-  const std::size_t needed = end_.load(std::memory_order_relaxed) + fresh;
-  if (!commit(needed)) {
+  if (!make_ready(end() + (n - std::min(n, free_.count())))) {
     return {Code::resource_exhausted, "no room for " + std::to_string(n) + " more items; at most " +
                                           std::to_string(max_slots_) +
                                           " fit here: compact the index, add fewer or split it"};
@@ -71,35 +84,67 @@ Status Storage::prepare(std::size_t n) {
 
 bool Storage::commit(std::size_t slots) {
   return slots <= max_slots_ && blocks_.commit(slots * block_bytes_) && nodes_.commit(slots * sizeof(Node)) &&
+         free_bits_.commit(slots / 8 + sizeof(std::uint64_t)) &&
          (originals_.data() == nullptr || originals_.commit(slots * original_stride_));
 }
 
-Slot Storage::allocate(std::uint8_t level) {
-  const Slot slot = take(level);
-  // Without the mutex: a new block may be the first on its page, which takes the system a while. Nobody looks
-  // at the links of a pending node to which none leads.
-  if (slot != no_slot) clear_links(slot);
-  return slot;
+// Memory for these slots and, where there is some, for a few more, so that this is seldom called.
+bool Storage::make_ready(std::size_t slots) {
+  if (slots <= slots_.ready()) return true;
+  const std::lock_guard lock(mutex_);
+  if (slots <= slots_.ready()) return true;
+  std::size_t target = std::max(slots, std::min(slots + slots / 32, max_slots_));
+  if (!commit(target) && !commit(target = slots)) return false;
+  slots_.raise(static_cast<Slot>(target));
+  used_end_ = std::max(used_end_, static_cast<Slot>(target));
+  return true;
 }
 
-Slot Storage::take(std::uint8_t level) {
+bool Storage::make_upper_ready(std::size_t runs) {
   const std::lock_guard lock(mutex_);
-  const bool fresh = free_.empty();
-  const Slot slot = fresh ? end_.load(std::memory_order_relaxed) : free_.back();
-  if (fresh && !commit(std::size_t{slot} + 1)) return no_slot;
-  if (!allocate_upper(slot, level)) return no_slot;
+  if (runs <= runs_.ready()) return true;
+  const std::size_t target = std::max(runs, std::min(runs + runs / 32, max_runs_));
+  if (target > max_runs_ || !upper_.commit(target * upper_links_ * sizeof(Slot))) return false;
+  runs_.raise(static_cast<std::uint32_t>(target));
+  return true;
+}
+
+Slot Storage::allocate(std::uint8_t level) {
+  std::uint32_t upper = 0;
+  if (level != 0) {
+    const auto runs = take_upper(level);
+    if (!runs) return no_slot;
+    upper = *runs;
+  }
+  const Slot slot = take_slot();
+  if (slot == no_slot) {
+    if (level != 0) free_upper_[level].push(upper, Below{*this});
+    return no_slot;
+  }
   Node& n = node(slot);
   n.level = level;
+  n.upper = upper;
   n.died = 0;
   set_parent(slot, no_slot);
   set_state(slot, State::pending);
-  if (fresh) {
-    end_.store(slot + 1, std::memory_order_release);
-    used_end_ = std::max(used_end_, slot + 1);
-  } else {
-    free_.pop_back();
-  }
+  clear_links(slot); // nobody looks at those of a pending node to which none leads
   return slot;
+}
+
+Slot Storage::take_slot() {
+  if (const Slot slot = free_.take(); slot != no_slot) return slot;
+  for (;;) {
+    if (const auto slot = slots_.take(1)) return *slot;
+    if (!make_ready(std::size_t{end()} + 1)) return no_slot;
+  }
+}
+
+std::optional<std::uint32_t> Storage::take_upper(std::uint8_t level) {
+  if (const auto reused = free_upper_[level].pop(Below{*this})) return reused;
+  for (;;) {
+    if (const auto runs = runs_.take(level)) return runs;
+    if (!make_upper_ready(std::size_t{runs_.end()} + level)) return std::nullopt;
+  }
 }
 
 void Storage::clear_links(Slot slot) {
@@ -111,56 +156,32 @@ void Storage::clear_links(Slot slot) {
   }
 }
 
-bool Storage::allocate_upper(Slot slot, std::uint8_t level) {
-  if (level == 0) return true;
-  auto& reusable = free_upper_[level];
-  if (!reusable.empty()) {
-    node(slot).upper = reusable.back();
-    reusable.pop_back();
-    return true;
-  }
-  const std::size_t needed = std::size_t{upper_end_} + level;
-  if (needed > max_runs_ || !upper_.commit(needed * upper_links_ * sizeof(Slot))) return false;
-  node(slot).upper = upper_end_;
-  upper_end_ += level;
-  return true;
-}
-
-void Storage::free_locked(Slot slot) {
-  if (const std::uint8_t level = node(slot).level; level != 0) {
-    free_upper_[level].push_back(node(slot).upper);
-  }
-  set_state(slot, State::free);
-}
-
 void Storage::free(std::span<const Slot> slots) {
-  const std::lock_guard lock(mutex_);
-  for (const Slot slot : slots) free_locked(slot);
-  const auto before = static_cast<std::ptrdiff_t>(free_.size());
-  free_.insert(free_.end(), slots.begin(), slots.end());
-  std::sort(free_.begin() + before, free_.end(), std::greater<>());
-  std::inplace_merge(free_.begin(), free_.begin() + before, free_.end(), std::greater<>());
+  for (const Slot slot : slots) {
+    if (const Node& n = node(slot); n.level != 0) free_upper_[n.level].push(n.upper, Below{*this});
+    set_state(slot, State::free);
+    free_.give(slot);
+  }
 }
 
 void Storage::trim() {
-  {
-    const std::lock_guard lock(mutex_);
-    Slot end = end_.load(std::memory_order_relaxed);
-    while (end > 0 && state(end - 1) == State::free) --end;
-    end_.store(end, std::memory_order_release);
-    free_.erase(free_.begin(), std::find_if(free_.begin(), free_.end(), [end](Slot s) { return s < end; }));
-    free_.shrink_to_fit();
+  const Slot end = this->end();
+  const Slot kept = free_.take_tail(end);
+  if (kept == end) return;
+  if (!slots_.cut(end, kept)) { // somebody has just taken a slot behind them
+    for (Slot slot = kept; slot < end; ++slot) free_.give(slot);
+    return;
   }
   while (release_some()) {
   }
 }
 
-// From the top, a few megabytes at a time, so that nobody who needs a slot waits long.
+// Of what is not ready to be handed out, from the top, a few megabytes at a time, so that nobody who needs
+// more slots waits long.
 bool Storage::release_some() {
   const std::lock_guard lock(mutex_);
-  const Slot end = end_.load(std::memory_order_relaxed);
   const Slot step = static_cast<Slot>(released_at_once / block_bytes_ + 1);
-  const Slot from = std::max(end, used_end_ - std::min(used_end_, step));
+  const Slot from = std::max(slots_.ready(), used_end_ - std::min(used_end_, step));
   if (from >= used_end_) return false;
   blocks_.release(from * block_bytes_);
   if (originals_.data() != nullptr) originals_.release(from * original_stride_);
@@ -169,37 +190,25 @@ bool Storage::release_some() {
   return true;
 }
 
-std::size_t Storage::free_count() const {
-  const std::lock_guard lock(mutex_);
-  return free_.size();
-}
-
-Slot Storage::lowest_free() const {
-  const std::lock_guard lock(mutex_);
-  return free_.empty() ? no_slot : free_.back();
-}
-
 Status Storage::restore(Slot end, std::uint32_t runs) {
   const std::lock_guard lock(mutex_);
   if (runs > max_runs_ || !commit(end) || !upper_.commit(std::size_t{runs} * upper_links_ * sizeof(Slot))) {
     return {Code::resource_exhausted, "no memory for the " + std::to_string(end) + " items of this file"};
   }
-  upper_end_ = runs;
   used_end_ = end;
-  end_.store(end, std::memory_order_release);
+  runs_.restore(runs);
+  slots_.restore(end);
   return {};
 }
 
 void Storage::restore_free(std::span<const Slot> slots) {
-  const std::lock_guard lock(mutex_);
-  free_.assign(slots.rbegin(), slots.rend());
+  for (const Slot slot : slots) free_.give(slot);
 }
 
 Storage::Resident Storage::resident() const {
   const std::lock_guard lock(mutex_);
-  std::size_t lists = free_.capacity() * sizeof(Slot);
-  for (const auto& runs : free_upper_) lists += sizeof(runs) + runs.capacity() * sizeof(std::uint32_t);
-  return {blocks_.resident(), originals_.resident(), nodes_.resident(), upper_.resident(), lists};
+  return {blocks_.resident(), originals_.resident(), nodes_.resident(), upper_.resident(),
+          free_bits_.resident()};
 }
 
 } // namespace embedcore::hnsw

@@ -1,12 +1,13 @@
 // Where nodes live: a slot number leads to its vector, its links on every level and what is known of it.
 // Callers of the index never see slot numbers, so slots may be reused and nodes moved.
 //
-// Four arenas, none of which ever moves:
+// Five arenas, none of which ever moves:
 //   blocks_     one block per slot, 64-byte aligned: 2m level-0 links (u32), empty ones up to a multiple of
 //               16, then what walks read: the code, or the original where there are no codes
 //   originals_  one original per slot, where there are codes beside it
 //   nodes_      one 32-byte Node per slot
 //   upper_      links of the levels above 0, m per level, in runs of as many levels as the node has
+//   free_bits_  one bit per slot, set while it is free
 //
 // Who may write what
 //   a block and Node  the thread that allocated the slot, before the first link to it is stored (release);
@@ -15,11 +16,14 @@
 //   readers           load links with acquire and take no lock; whatever they reach was complete before
 // A slot is handed out again only after an epoch in which no reader can still hold it.
 //
-// Progress: reading is wait-free. allocate takes a mutex for some 100 ns, and longer where the arenas grow (a
-// system call per thirty-second of what there is); free and trim take it in short pieces. Memory is bounded
-// while no reader is stopped in the middle of a search: one that is keeps back what was retired since.
+// Progress: reading is wait-free. allocate and free are lock-free (free_slots.h, extent.h, run_stack.h),
+// except where the arenas grow: a system call per thirty-second of what there is, under a mutex, for which
+// those wait who need what it brings. trim gives memory back under the same mutex, in short pieces. Memory is
+// bounded while no reader is stopped in the middle of a search: one that is keeps back what was retired
+// since.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -31,9 +35,13 @@
 #include "common/status.h"
 #include "hnsw/arena.h"
 #include "hnsw/codec.h"
+#include "hnsw/extent.h"
+#include "hnsw/free_slots.h"
 #include "hnsw/index.h"
 #include "hnsw/link_list.h"
 #include "hnsw/originals.h"
+#include "hnsw/run_stack.h"
+#include "hnsw/writer_gate.h"
 
 namespace embedcore::hnsw {
 
@@ -132,6 +140,11 @@ class Storage {
   void set_state(Slot slot, State state) {
     std::atomic_ref<State>(node(slot).state).store(state, std::memory_order_release);
   }
+  // False when the state is not `from`.
+  bool change_state(Slot slot, State from, State to) {
+    return std::atomic_ref<State>(node(slot).state)
+        .compare_exchange_strong(from, to, std::memory_order_acq_rel);
+  }
   [[nodiscard]] Slot parent(Slot slot) const {
     return std::atomic_ref<Slot>(node(slot).parent).load(std::memory_order_acquire);
   }
@@ -146,7 +159,7 @@ class Storage {
   }
 
   // All slots ever handed out and not returned at the tail lie below end().
-  [[nodiscard]] Slot end() const { return end_.load(std::memory_order_acquire); }
+  [[nodiscard]] Slot end() const { return slots_.end(); }
 
   // Makes sure that n more nodes fit, without using memory yet.
   Status prepare(std::size_t n);
@@ -159,12 +172,13 @@ class Storage {
   void free(std::span<const Slot> slots);
   // Lowers end() over free slots at the tail and gives the memory behind it back. Thread-safe.
   void trim();
-  [[nodiscard]] std::size_t free_count() const;
-  [[nodiscard]] Slot lowest_free() const; // the slot that allocate takes next; no_slot: a new one
+  [[nodiscard]] std::size_t free_count() const { return free_.count(); }
+  // The slot that allocate takes next; no_slot: a new one.
+  [[nodiscard]] Slot lowest_free() const { return free_.lowest(); }
   // For load: slots [0, end) exist, in the states that the caller writes; upper runs [0, runs) are used.
   Status restore(Slot end, std::uint32_t runs);
   void restore_free(std::span<const Slot> slots);
-  [[nodiscard]] std::uint32_t upper_end() const { return upper_end_; }
+  [[nodiscard]] std::uint32_t upper_end() const { return runs_.end(); }
 
   struct Resident {
     std::size_t blocks, originals, nodes, upper, lists; // bytes
@@ -173,10 +187,12 @@ class Storage {
   [[nodiscard]] std::size_t block_bytes() const { return block_bytes_; }
 
  private:
+  struct Below; // the runs of run stacks
   [[nodiscard]] bool commit(std::size_t slots);
-  [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
-  void free_locked(Slot slot);
-  [[nodiscard]] Slot take(std::uint8_t level);
+  [[nodiscard]] bool make_ready(std::size_t slots);
+  [[nodiscard]] bool make_upper_ready(std::size_t runs);
+  [[nodiscard]] Slot take_slot();
+  [[nodiscard]] std::optional<std::uint32_t> take_upper(std::uint8_t level);
   bool release_some();
 
   std::optional<Originals> kept_;
@@ -193,17 +209,18 @@ class Storage {
   std::uint32_t upper_links_ = 0;
   std::size_t max_slots_ = 0;
   std::size_t max_runs_ = 0;
-  std::atomic<Slot> end_{0};
+  Extent slots_; // handed out, free ones included
+  Extent runs_;  // of upper_
+  BasicFreeSlots<ThreadAtomics> free_;
+  std::array<BasicRunStack<ThreadAtomics>, max_level + 1> free_upper_; // by height: first runs
 
   mutable std::mutex mutex_; // guards what follows, and commits of the arenas
-  std::vector<Slot> free_;   // descending, so that the lowest is taken first from the back
-  std::uint32_t upper_end_ = 0;
-  Slot used_end_ = 0;                                  // no slot from here on has memory
-  std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs
+  Slot used_end_ = 0;        // no slot from here on has memory
   Arena blocks_;
   Arena originals_; // reserved only where originals are kept apart
   Arena nodes_;
   Arena upper_;
+  Arena free_bits_;
 };
 
 } // namespace embedcore::hnsw

@@ -31,7 +31,10 @@ Budget Budget::seconds(double time, unsigned threads) {
 // A search that began before an item was replaced may know neither its new slot nor, once repair has cut
 // the old one off, that. So repair leaves alone what such a search could still be looking for.
 std::uint64_t Index::Impl::horizon(const Budget& budget) {
-  const std::uint64_t now = ended.load(std::memory_order_acquire);
+  // The youngest tombstone notes begun + 1. Where a change is under way, its own may be older than it seems.
+  const std::uint64_t over = ended.load(std::memory_order_acquire);
+  const std::uint64_t last = begun.load(std::memory_order_acquire);
+  const std::uint64_t now = last == over ? last + 1 : last;
   epochs.retire([this, now] {
     std::uint64_t known = settled.load(std::memory_order_relaxed);
     while (known < now && !settled.compare_exchange_weak(known, now, std::memory_order_acq_rel)) {
@@ -41,7 +44,7 @@ std::uint64_t Index::Impl::horizon(const Budget& budget) {
   // itself does not wait at all.
   const int tries = Pin::depth == 0 ? 2000 : 1;
   for (int i = 0; i < tries; ++i) {
-    epochs.try_reclaim();
+    reclaim();
     if (settled.load(std::memory_order_acquire) >= now || (i > 0 && spent(budget))) break;
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
@@ -49,7 +52,7 @@ std::uint64_t Index::Impl::horizon(const Budget& budget) {
 }
 
 Report Index::Impl::run_upkeep(Verb verb, const Budget& budget) {
-  epochs.try_reclaim(); // what an earlier call retired may be free by now
+  reclaim(); // what an earlier call retired may be free by now
   const std::uint64_t until = verb == Verb::relocate ? 0 : horizon(budget);
   Report total;
   std::mutex adding;
@@ -61,7 +64,7 @@ Report Index::Impl::run_upkeep(Verb verb, const Budget& budget) {
     total.freed += part.freed;
     total.done = total.done || part.done;
   });
-  epochs.try_reclaim();
+  reclaim();
   // Tombstones too young for this call, or slots that have come free since.
   if (verb == Verb::relocate ? movable() : unrepaired() != 0) total.done = false;
   return total;
@@ -103,7 +106,7 @@ bool Index::Impl::begin_round(Verb verb, std::uint64_t until) {
   upkeep.end = storage.end();
   upkeep.marked = 0;
   if (verb == Verb::relocate) {
-    epochs.try_reclaim(); // what the round before retired
+    reclaim(); // what the round before retired
     const Slot last = last_kept();
     const bool moves = movable();
     if (!moves && last == upkeep.end) return false;

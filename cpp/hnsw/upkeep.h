@@ -17,7 +17,7 @@
 // grow fewer; a sweep looks at each list once and sees all of them. Rounds do not overlap.
 //
 // Guarantee: after each step every live node is reachable, and a snapshot of the index is sound.
-// Locks: turn, then the gate, then table_mutex. turn is never held while a list is swept, nor by a writer or
+// Locks: turn, then the gate. turn is never held while a list is swept, nor by a writer or
 // a reader.
 // When not to use it: this is no scheduler. It does what a call asks for, on the threads of that call.
 #pragma once

@@ -30,6 +30,8 @@ class Mutant(NamedTuple):
 
 
 _LISTS = "tests/cpp/hnsw/test_link_list.cpp"
+_IDS = "tests/cpp/hnsw/test_id_table_explored.cpp"
+_SLOTS = "tests/cpp/hnsw/test_slots_explored.cpp"
 _RING = "tests/cpp/dualwrite/test_ring_explored.cpp"
 _GATE = "tests/cpp/hnsw/test_writer_gate.cpp"
 
@@ -64,6 +66,16 @@ MUTANTS = [
     ),
     Mutant("blind_drop", _LISTS, "test_hnsw", "a_link_is_protected", "a link is dropped whatever it became"),
     Mutant("no_settle", _LISTS, "test_hnsw", "in_two_places", "a link is made twice"),
+    Mutant(
+        "blind_copy", _IDS, "test_hnsw", "explored_of_a_removal", "a moving cell is copied over a newer one"
+    ),
+    Mutant(
+        "early_forget", _IDS, "test_hnsw", "explored_a_slot", "a cell loses its name while a copier needs it"
+    ),
+    Mutant(
+        "blind_hint", _SLOTS, "test_hnsw", "explored_slots", "a freed slot below the hint is not announced"
+    ),
+    Mutant("uncounted_pop", _SLOTS, "test_hnsw", "explored_runs", "a run that came back passes for the same"),
     Mutant(
         "lost_lane_write",
         "cpp/dualwrite/lane.cpp",

@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "hnsw/impl.h"
 #include "world.h"
 
 using namespace embedcore;
@@ -26,7 +27,7 @@ struct World {
   }
   Storage storage;
   EpochDomain epochs;
-  IdTable table{storage, epochs, 0};
+  IdTable table{IdHost{&storage, &epochs}, 0};
 };
 
 } // namespace
