@@ -1,11 +1,11 @@
 // What an Index is made of. One struct, its verbs in one file each: search.cpp, insert.cpp, remove.cpp,
 // upkeep.cpp, repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp, snapshot_save.cpp,
-// snapshot_load.cpp.
+// snapshot_load*.cpp.
 //
 // Locks, in the order in which they are taken
 //   upkeep.turn  whose turn it is to do a step of upkeep (upkeep.h)
-//   gate         add, remove and steps of upkeep share it; a few of those steps, check, save and the training
-//                of codes hold it alone
+//   gate         add, remove and steps of upkeep share it; a few of those steps, check, the training of codes
+//                and the moment of a save (snapshot_capture.h) hold it alone
 //   table_mutex  the id table's one writer, and the switches: for some 100 ns by each add and remove, and for
 //                as long as it takes to fill a table of twice the size when that is due
 // Readers take none of them: they hold an epoch guard (Pin) and load atomics.
@@ -33,6 +33,7 @@
 #include "hnsw/storage.h"
 #include "hnsw/tree.h"
 #include "hnsw/upkeep.h"
+#include "hnsw/verification.h"
 #include "hnsw/walk.h"
 #include "hnsw/writer_gate.h"
 
@@ -145,6 +146,8 @@ struct Index::Impl {
   // Replaces the codec and all codes. False when a search did not end in time: nothing changed then.
   bool install(CodecValues values);
   void encode_all(const Codec& with);
+  // From now on walks read codes of this one. Pre-conditions: all codes are its; nobody holds another.
+  void use(std::unique_ptr<const Codec> fresh);
 
   // Measures how distances grow with rank, for the early stop, when the index has grown enough
   // (calibrate.cpp).
@@ -216,12 +219,14 @@ struct Index::Impl {
   std::atomic<std::size_t> detached{0};   // leaving or detached; changed by upkeep only
   std::atomic<std::size_t> moved{0};      // slots whose node lives elsewhere now
   std::atomic<std::size_t> retired{0};
+  std::atomic<unsigned> saving{0}; // snapshots being taken: no training, no relocation
   Counters counters;
   std::atomic<float> stop_exponent{0};       // of the early stop; 0: none
   std::atomic<std::size_t> calibrated_on{0}; // items there were
 
   mutable std::mutex tag_mutex;
   Tag tag;
+  std::unique_ptr<const Verification> verification; // of a mapped snapshot; else null
 };
 
 } // namespace embedcore::hnsw

@@ -5,6 +5,8 @@
 #include <functional>
 #include <string>
 
+#include "common/mutant.h"
+
 namespace embedcore::hnsw {
 
 namespace {
@@ -18,14 +20,22 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + un
 
 } // namespace
 
+Storage::Shape Storage::shape(const Config& config) {
+  const std::size_t original = Originals(config).bytes();
+  const std::size_t offset = round_up(std::size_t{2} * config.m * sizeof(Slot), cache_line);
+  const std::size_t row = config.codes == Codes::none ? original : Codec::bytes(config);
+  return {offset, row, offset + round_up(row, cache_line), original};
+}
+
 Status Storage::create(const Config& config) {
   base_links_ = 2 * config.m;
   upper_links_ = config.m;
   kept_.emplace(config);
-  original_bytes_ = kept_->bytes();
-  row_offset_ = round_up(base_links_ * sizeof(Slot), cache_line);
-  row_bytes_ = config.codes == Codes::none ? original_bytes_ : Codec::bytes(config);
-  block_bytes_ = row_offset_ + round_up(row_bytes_, cache_line);
+  const Shape shape = Storage::shape(config);
+  original_bytes_ = shape.original_bytes;
+  row_offset_ = shape.row_offset;
+  row_bytes_ = shape.row_bytes;
+  block_bytes_ = shape.block_bytes;
   free_upper_.resize(max_level + 1);
 
   // Address space costs nothing, but there is not an endless amount: four times what this machine can
@@ -126,16 +136,40 @@ bool Storage::allocate_upper(Slot slot, std::uint8_t level) {
   return true;
 }
 
-void Storage::free_locked(Slot slot) {
-  if (const std::uint8_t level = node(slot).level; level != 0) {
-    free_upper_[level].push_back(node(slot).upper);
-  }
-  set_state(slot, State::free);
-}
-
 void Storage::free(std::span<const Slot> slots) {
   const std::lock_guard lock(mutex_);
-  for (const Slot slot : slots) free_locked(slot);
+  if (holds_ != 0 && !mutant("reuse_in_save")) {
+    held_.insert(held_.end(), slots.begin(), slots.end());
+  } else {
+    free_locked(slots);
+  }
+}
+
+void Storage::hold() {
+  const std::lock_guard lock(mutex_);
+  ++holds_;
+}
+
+void Storage::let_go() {
+  const std::lock_guard lock(mutex_);
+  if (--holds_ != 0) return;
+  free_locked(held_);
+  held_.clear();
+  held_.shrink_to_fit();
+}
+
+std::size_t Storage::held_count() const {
+  const std::lock_guard lock(mutex_);
+  return held_.size();
+}
+
+void Storage::free_locked(std::span<const Slot> slots) {
+  for (const Slot slot : slots) {
+    if (const std::uint8_t level = node(slot).level; level != 0) {
+      free_upper_[level].push_back(node(slot).upper);
+    }
+    set_state(slot, State::free);
+  }
   const auto before = static_cast<std::ptrdiff_t>(free_.size());
   free_.insert(free_.end(), slots.begin(), slots.end());
   std::sort(free_.begin() + before, free_.end(), std::greater<>());
@@ -190,6 +224,21 @@ Status Storage::restore(Slot end, std::uint32_t runs) {
   return {};
 }
 
+Status Storage::restore(Slot end, std::uint32_t runs, const Mapped& mapped) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto map = [&mapped](Arena& arena, const Mapped::Range& range) {
+      return range.bytes == 0 || arena.map(mapped.file, range.at, range.bytes);
+    };
+    if (end > max_slots_ || runs > max_runs_ || !map(nodes_, mapped.nodes) || !map(upper_, mapped.upper) ||
+        !map(blocks_, mapped.blocks) || !map(originals_, mapped.originals)) {
+      return {Code::resource_exhausted,
+              "the system maps no file of " + std::to_string(end) + " items: load it without mmap"};
+    }
+  }
+  return restore(end, runs); // whose commits are within what is mapped
+}
+
 void Storage::restore_free(std::span<const Slot> slots) {
   const std::lock_guard lock(mutex_);
   free_.assign(slots.rbegin(), slots.rend());
@@ -197,7 +246,7 @@ void Storage::restore_free(std::span<const Slot> slots) {
 
 Storage::Resident Storage::resident() const {
   const std::lock_guard lock(mutex_);
-  std::size_t lists = free_.capacity() * sizeof(Slot);
+  std::size_t lists = (free_.capacity() + held_.capacity()) * sizeof(Slot);
   for (const auto& runs : free_upper_) lists += sizeof(runs) + runs.capacity() * sizeof(std::uint32_t);
   return {blocks_.resident(), originals_.resident(), nodes_.resident(), upper_.resident(), lists};
 }

@@ -96,6 +96,11 @@ struct Links {
 class Storage {
  public:
   Status create(const Config& config);
+  // Bytes of a block and of what is in it, and of an original.
+  struct Shape {
+    std::size_t row_offset, row_bytes, block_bytes, original_bytes;
+  };
+  [[nodiscard]] static Shape shape(const Config& config);
 
   [[nodiscard]] Node& node(Slot slot) const { return node_base_[slot]; }
   // What walks read. Pre-condition of code: the index has codes.
@@ -111,6 +116,7 @@ class Storage {
   [[nodiscard]] Rows rows() const { return {block_base_ + row_offset_, block_bytes_, row_bytes_}; }
   [[nodiscard]] Rows originals() const { return {original_base_, original_stride_, original_bytes_}; }
   [[nodiscard]] const std::byte* blocks() const { return block_base_; }
+  [[nodiscard]] std::byte* block(Slot slot) const { return block_base_ + slot * block_bytes_; }
   // The level-0 links and the first line of the row, from memory.
   void ask_for_block(Slot slot) const {
     const std::byte* block = block_base_ + slot * block_bytes_;
@@ -161,10 +167,34 @@ class Storage {
   void trim();
   [[nodiscard]] std::size_t free_count() const;
   [[nodiscard]] Slot lowest_free() const; // the slot that allocate takes next; no_slot: a new one
+  // While one of these lives, slots that come free are kept back and not used again: what was in the graph
+  // when it was made stays as it is, links and states excepted. Costs the memory of those slots meanwhile.
+  class Hold {
+   public:
+    explicit Hold(Storage& storage) : storage_(storage) { storage_.hold(); }
+    ~Hold() { storage_.let_go(); }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+   private:
+    Storage& storage_;
+  };
+  [[nodiscard]] std::size_t held_count() const; // slots kept back
+
   // For load: slots [0, end) exist, in the states that the caller writes; upper runs [0, runs) are used.
   Status restore(Slot end, std::uint32_t runs);
+  // The same with the contents of a file's sections, which written pages part from; the file never changes.
+  struct Mapped {
+    int file;
+    struct Range {
+      std::uint64_t at, bytes; // multiples of a page
+    } nodes, upper, blocks, originals;
+  };
+  Status restore(Slot end, std::uint32_t runs, const Mapped& mapped);
   void restore_free(std::span<const Slot> slots);
   [[nodiscard]] std::uint32_t upper_end() const { return upper_end_; }
+  [[nodiscard]] Slot* upper_links() const { return upper_base_; } // all runs
+  [[nodiscard]] Node* nodes() const { return node_base_; }
 
   struct Resident {
     std::size_t blocks, originals, nodes, upper, lists; // bytes
@@ -175,9 +205,11 @@ class Storage {
  private:
   [[nodiscard]] bool commit(std::size_t slots);
   [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
-  void free_locked(Slot slot);
   [[nodiscard]] Slot take(std::uint8_t level);
   bool release_some();
+  void hold();
+  void let_go();
+  void free_locked(std::span<const Slot> slots);
 
   std::optional<Originals> kept_;
   std::byte* block_base_ = nullptr; // copies of the arenas' bases: one load less on the search path
@@ -197,6 +229,8 @@ class Storage {
 
   mutable std::mutex mutex_; // guards what follows, and commits of the arenas
   std::vector<Slot> free_;   // descending, so that the lowest is taken first from the back
+  std::vector<Slot> held_;   // free but for a Hold
+  unsigned holds_ = 0;
   std::uint32_t upper_end_ = 0;
   Slot used_end_ = 0;                                  // no slot from here on has memory
   std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs
