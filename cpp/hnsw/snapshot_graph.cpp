@@ -10,10 +10,11 @@ bool SnapshotGraph::nodes() {
   const auto end = static_cast<Slot>(header_.slots);
   levels_.resize(end);
   parents_.resize(end);
-  hung_.resize(end);
+  held_.resize(end / 64 + 1);
   for (Slot slot = 0; slot < end; ++slot) {
     if (!node(slot)) return false;
   }
+  all_held_ = std::all_of(levels_.begin(), levels_.end(), [](std::uint8_t levels) { return levels != 0; });
   return runs_ == header_.runs && live_ == header_.live && entry();
 }
 
@@ -30,6 +31,7 @@ bool SnapshotGraph::node(Slot slot) {
     if (record.parent != no_slot && record.parent >= header_.slots) return false;
     if (record.upper != (record.level == 0 ? 0 : runs_)) return false;
     levels_[slot] = static_cast<std::uint8_t>(record.level + 1);
+    held_[slot / 64] |= std::uint64_t{1} << (slot % 64);
     runs_ += record.level;
     return true;
   }
@@ -46,34 +48,68 @@ bool SnapshotGraph::entry() const {
 }
 
 bool SnapshotGraph::links(Slot from, Slot to) {
+  // Parents are looked up at random: asked for when a child is met, compared when all are.
+  std::vector<Edge> down;
+  down.reserve(2 * (to - from));
   for (Slot slot = from; slot < to; ++slot) {
-    if (!base_links(slot) || !upper_links(slot)) return false;
+    if (!base_links(slot, down) || !upper_links(slot)) return false;
   }
+  for (const Edge& edge : down) {
+    if (parents_[edge.child] != edge.parent) return false;
+  }
+  children_.fetch_add(down.size(), std::memory_order_relaxed);
   return true;
 }
 
-bool SnapshotGraph::base_links(Slot slot) {
-  const Links links = x_.storage.links(slot, 0);
-  const bool held = levels_[slot] != 0;
-  bool sound = true;
-  std::uint32_t up = 0; // links to the parent
+// Whether all links lead to nodes of the graph other than slot. There are dozens of millions of them: first
+// what goes without looking anything up, which compilers make vector code of.
+bool SnapshotGraph::in_range(Slot slot, const Links& links) const {
+  // Signed, as the narrowest vector units compare; an empty word and its slot are the largest numbers of all.
+  const auto last = static_cast<std::int32_t>(header_.slots) - 1;
+  const auto own = static_cast<std::int32_t>(slot);
+  const Word* words = links.at;
+  const std::size_t count = links.count;
+  std::int32_t outside = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto to = static_cast<std::int32_t>(words[i] & ~protected_bit);
+    const std::int32_t beyond = (to > last ? 1 : 0) & (words[i] == empty_word ? 0 : 1);
+    outside |= beyond | (to == own ? 1 : 0);
+  }
+  if (outside != 0) return false;
+  if (all_held_) return true;
+  std::uint64_t missing = 0;
   for (std::size_t i = 0; i < links.count; ++i) {
     const Word word = links.at[i];
-    if (word == empty_word) continue;
-    const Slot to = target_of(word);
-    if (!held || to >= header_.slots || levels_[to] == 0 || to == slot) return false;
-    if (!is_protected(word)) continue;
-    if (parents_[slot] == to) {
-      ++up;
-    } else {
-      sound = sound && parents_[to] == slot && hung_[to] == 0;
-      hung_[to] = 1;
-    }
-    if (!sound) return false;
+    if (word != empty_word) missing |= ~held(word & ~protected_bit);
   }
-  for (std::size_t i = links.count; i < x_.storage.link_places(); ++i)
-    sound = sound && links.at[i] == empty_word;
-  return sound && up == (parents_[slot] == no_slot ? 0u : 1u);
+  return (missing & 1) == 0;
+}
+
+bool SnapshotGraph::base_links(Slot slot, std::vector<Edge>& down) const {
+  const Links links = x_.storage.links(slot, 0);
+  for (std::size_t i = links.count; i < x_.storage.link_places(); ++i) {
+    if (links.at[i] != empty_word) return false;
+  }
+  if (levels_[slot] == 0)
+    return std::all_of(links.at, links.at + links.count, [](Word word) { return word == empty_word; });
+  if (!in_range(slot, links)) return false;
+  const std::size_t first = down.size();
+  std::size_t up = 0; // links to the parent
+  for (std::size_t i = 0; i < links.count; ++i) {
+    const Word word = links.at[i];
+    if (!is_protected(word)) continue;
+    const Slot to = target_of(word);
+    if (to == parents_[slot]) {
+      ++up;
+      continue;
+    }
+    const auto same = [to](const Edge& edge) { return edge.child == to; };
+    if (std::any_of(down.begin() + static_cast<std::ptrdiff_t>(first), down.end(), same))
+      return false; // twice
+    __builtin_prefetch(&parents_[to], 0, 3);
+    down.push_back({slot, to});
+  }
+  return up == (parents_[slot] == no_slot ? 0u : 1u);
 }
 
 bool SnapshotGraph::upper_links(Slot slot) const {
@@ -99,7 +135,6 @@ bool SnapshotGraph::tree() const {
     if (levels_[slot] == 0) continue;
     ++held;
     roots += parents_[slot] == no_slot ? 1u : 0u;
-    if (parents_[slot] != no_slot && hung_[slot] == 0) return false;
     path.clear();
     for (Slot at = slot; at != no_slot && !rooted[at]; at = parents_[at]) {
       if (path.size() > end) return false; // round and round
@@ -107,7 +142,8 @@ bool SnapshotGraph::tree() const {
     }
     for (const Slot at : path) rooted[at] = true;
   }
-  return roots == (held == 0 ? 0u : 1u);
+  // No list names a child twice and each child has one parent, so as many links as children are all of them.
+  return roots == (held == 0 ? 0u : 1u) && children_.load(std::memory_order_relaxed) == held - roots;
 }
 
 void SnapshotGraph::adopt() const {

@@ -3,6 +3,7 @@
 // upkeep rely on without asking.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -24,10 +25,15 @@ class SnapshotGraph {
   void adopt() const;
 
  private:
+  struct Edge { // of the tree
+    Slot parent, child;
+  };
   [[nodiscard]] bool node(Slot slot);
-  [[nodiscard]] bool base_links(Slot slot);
+  [[nodiscard]] bool base_links(Slot slot, std::vector<Edge>& down) const;
+  [[nodiscard]] bool in_range(Slot slot, const Links& links) const;
   [[nodiscard]] bool upper_links(Slot slot) const;
   [[nodiscard]] bool entry() const;
+  [[nodiscard]] std::uint64_t held(Slot slot) const { return held_[slot / 64] >> (slot % 64) & 1; }
 
   Index::Impl& x_;
   const snapshot::Header& header_;
@@ -38,8 +44,10 @@ class SnapshotGraph {
   std::vector<Slot> free_;
   // Copies, close together: links are checked against them at random.
   std::vector<std::uint8_t> levels_; // levels of a node of the graph, 0 to its top: top + 1; else 0
+  std::vector<std::uint64_t> held_;  // a bit for each node of the graph: small enough for a near cache
+  bool all_held_ = false;
   std::vector<Slot> parents_;
-  std::vector<std::uint8_t> hung_; // 1: its parent links to it
+  std::atomic<std::size_t> children_{0}; // links to them, of all lists
 };
 
 } // namespace embedcore::hnsw

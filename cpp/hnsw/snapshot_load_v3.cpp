@@ -22,6 +22,8 @@ bool all_zero(const void* data, std::size_t n) {
   return std::all_of(bytes, bytes + n, [](char byte) { return byte == 0; });
 }
 
+constexpr Slot blocks_ahead = 16; // asked for from memory
+
 class Loader {
  public:
   Loader(Snapshot snapshot, bool mapped) : snapshot_(std::move(snapshot)), mapped_(mapped) {}
@@ -243,7 +245,12 @@ class Loader {
   static std::uint32_t links_crc(const Storage& storage, Slot from, Slot to) {
     const std::size_t bytes = storage.link_places() * sizeof(Word);
     std::uint32_t crc = 0;
-    for (Slot slot = from; slot < to; ++slot) crc = crc32c(storage.block(slot), bytes, crc);
+    for (Slot slot = from; slot < to; ++slot) {
+      // Links are a small part of every block: no processor guesses where the next ones lie.
+      const std::byte* ahead = storage.block(slot + blocks_ahead < to ? slot + blocks_ahead : slot);
+      for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(ahead + at, 0, 2);
+      crc = crc32c(storage.block(slot), bytes, crc);
+    }
     return crc;
   }
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import embedcore
-from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus
+from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus, SnapshotTaken
 from embedcore.clock import Clock, ScaledClock, SystemClock
 from embedcore.encoders.interface import Encoder
 from embedcore.encoders.registry import EncoderRegistry
@@ -30,6 +30,8 @@ from embedcore.serving.encoding import QueryEncoder
 from embedcore.serving.query import QueryService
 from embedcore.serving.serving import Serving
 from embedcore.serving.shadow import ShadowRunner
+from embedcore.serving.snapshots import SnapshotSettings
+from embedcore.serving.verifying import Verifier
 from embedcore.serving.writing import ItemWriter
 from embedcore.store import open_store
 from embedcore.store.ownership import DirectoryOwned, Ownership
@@ -67,6 +69,8 @@ class Platform(PlatformApi):
         seed: int = 0,
         threads: bool = True,
         progress: Progress | None = None,
+        snapshots: SnapshotSettings | None = None,
+        wait: bool = True,
     ) -> None:
         self.data_dir = data_dir
         self._ownership = ownership
@@ -82,15 +86,17 @@ class Platform(PlatformApi):
         self.encoders = EncoderRegistry()
         for spec in self.store.models():
             self.encoders.register(spec)
-        self.serving = Serving(self.store, self.clock, data_dir, seed=seed, threads=threads)
-        self.serving.start(progress)
+        self.serving = Serving(
+            self.store, self.clock, data_dir, seed=seed, threads=threads, snapshots=snapshots
+        )
+        self.serving.expect()
         self.golden = GoldenRegistry(self.store)
         self.harness = Harness(self.store, self.encoders, self.serving, seed, clock=self.clock)
         query_encoder = QueryEncoder(self.serving, self.encoders)
         self._shadow = ShadowRunner(self.serving, query_encoder, seed=seed)
         self._queries = QueryService(self.store, self.serving, query_encoder, self._shadow)
         self._writer = ItemWriter(self.store, self.encoders)
-        self.controller = MigrationController(
+        self._controller = MigrationController(
             MigrationDeps(
                 store=self.store,
                 clock=self.clock,
@@ -101,13 +107,61 @@ class Platform(PlatformApi):
                 data_dir=data_dir,
             )
         )
-        self.controller.resume()
-        self._thread: threading.Thread | None = None
-        if threads:
+        self._threads = threads
+        self._thread: threading.Thread | None = None  # of the controller, or of the recovery before it
+        self._recovered = threading.Event()
+        self._failure: BaseException | None = None  # of a recovery in the background
+        if wait or not threads:
+            self._recover(progress)
+            self._follow()
+        else:
             self._thread = threading.Thread(
-                target=self.controller.run, args=(self._stop,), name="migration", daemon=True
+                target=self._recover_and_follow, args=(progress,), name="recovery", daemon=True
             )
             self._thread.start()
+
+    def _recover(self, progress: Progress | None) -> None:
+        try:
+            self.serving.start(progress)
+            self._controller.resume()
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._recovered.set()
+
+    def _follow(self) -> None:
+        if self._threads:
+            self._thread = threading.Thread(
+                target=self._controller.run, args=(self._stop,), name="migration", daemon=True
+            )
+            self._thread.start()
+
+    def _recover_and_follow(self, progress: Progress | None) -> None:
+        try:
+            self._recover(progress)
+        except BaseException:
+            if not self._stop.is_set():
+                log.exception("recovery failed: nothing is served")
+            return
+        self._controller.run(self._stop)
+
+    def wait_recovered(self, timeout: float | None = None) -> bool:
+        """Whether every index was at the head within ``timeout`` seconds; raises what made recovery fail."""
+        done = self._recovered.wait(timeout)
+        if self._failure is not None:
+            raise self._failure
+        return done
+
+    @property
+    def controller(self) -> MigrationController:
+        """Unavailable while the indexes are being recovered: gates need them."""
+        self._must_have_recovered()
+        return self._controller
+
+    def _must_have_recovered(self) -> None:
+        if not self.wait_recovered(0):
+            raise Unavailable(f"recovering ({self.serving.recovery.line()}); try again")
 
     @staticmethod
     def open(
@@ -122,12 +176,16 @@ class Platform(PlatformApi):
         threads: bool = True,
         token: str | None = None,
         progress: Progress | None = None,
+        snapshots: SnapshotSettings | None = None,
+        wait: bool = True,
     ) -> Platform | RemotePlatform:
         """Opens a data directory, or connects to ``grpc://host:port``.
 
         A directory that a live server owns is reached through that server. ``simulated=True`` marks a new
         directory as simulated, which alone allows ``time_scale`` other than 1. ``threads=False`` runs
-        nothing in the background: lanes and the migration controller are stepped by hand. Raises
+        nothing in the background: lanes and the migration controller are stepped by hand. ``wait=False``
+        returns before the indexes are recovered: writes are taken at once, what needs an index is Unavailable
+        until :meth:`wait_recovered`. Raises
         Unavailable when the directory is owned by a process that serves no address.
         """
         if isinstance(where, str) and where.startswith("grpc://"):
@@ -155,6 +213,8 @@ class Platform(PlatformApi):
                 seed=seed,
                 threads=threads,
                 progress=progress,
+                snapshots=snapshots,
+                wait=wait,
             )
         except BaseException:
             ownership.release()
@@ -195,17 +255,22 @@ class Platform(PlatformApi):
         self._ownership.publish_address(address, stream_address)
 
     def close(self) -> None:
-        """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing."""
+        """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing. A
+        recovery that is under way is given up, without a snapshot."""
         if self._closed:
             return
         self._closed = True
         self._stop.set()
-        self.controller.close()
+        whole = self._recovered.is_set() and self._failure is None
+        if not whole:
+            self.serving.stop()
+        self._controller.close()
         if self._thread is not None:
             self._thread.join(timeout=60)
         self._shadow.close()
         try:
-            self.snapshot()
+            if whole and self.serving.snapshots.settings.at_close:
+                self.serving.save_snapshots()
         finally:
             self.serving.close()
             self.store.close()  # gives up the directory
@@ -218,9 +283,18 @@ class Platform(PlatformApi):
     ) -> None:
         self.close()
 
-    def snapshot(self) -> list[Path]:
-        """Saves every live index, so that the next start replays little."""
-        return self.serving.save_snapshots()
+    def snapshot(self) -> list[SnapshotTaken]:
+        self._must_have_recovered()
+        return [
+            SnapshotTaken(lane.generation, lane.shard, int(path.stem), str(path), path.stat().st_size)
+            for lane, path in self.serving.save_snapshots()
+        ]
+
+    def verify(self, sample: int = 1000) -> dict[str, Any]:
+        if sample < 0:
+            raise InvalidArgument(f"the sample must be 0 or more vectors, got {sample}")
+        self._must_have_recovered()
+        return Verifier(self.store, self.serving).run(sample).document()
 
     # Items and queries.
 
@@ -278,7 +352,7 @@ class Platform(PlatformApi):
             GenerationStatus(
                 generation=g,
                 items=self.serving.index_size(g.number),
-                applied=self.serving.applied(g.number) if g.live else {},
+                applied=self.serving.lanes_at(g.number),
             )
             for g in self.store.generations()
         ]
@@ -297,7 +371,7 @@ class Platform(PlatformApi):
 
     def status(self) -> PlatformStatus:
         return PlatformStatus(
-            ready=bool(self.serving.routes),
+            ready=bool(self.serving.routes) and self.serving.recovery.done,
             live_items=self.store.live_items(),
             repair_queue=self.store.repair_count(),
             simulated=self.store.simulated,
@@ -311,6 +385,7 @@ class Platform(PlatformApi):
                     if name in self.serving.routes
                 },
                 "lanes": self.serving.lanes.stats(),
+                "recovery": self.serving.recovery.status(),
             },
         )
 

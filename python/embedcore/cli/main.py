@@ -20,6 +20,7 @@ from embedcore.cli import (
     models,
     search,
     serve,
+    snapshot,
 )
 from embedcore.cli.context import UsageError
 from embedcore.cli.output import one_line
@@ -52,7 +53,7 @@ def _root(
     pass
 
 
-for group in (serve, demo, ingest, search, consumers, models, evaluate, migrate, backfill, doctor):
+for group in (serve, demo, ingest, search, consumers, models, evaluate, migrate, backfill, snapshot, doctor):
     group.register(app)
 
 

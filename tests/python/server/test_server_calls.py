@@ -158,3 +158,9 @@ def test_evaluation_and_engagement(client: Client, platform: FakePlatform) -> No
     client.report_engagement("ads", "canary", {"impressions": 10, "depth": 1.5}, simulated=True)
     assert platform.engagement == [("ads", "canary", {"impressions": 10.0, "depth": 1.5}, True, "")]
     assert client.compare_engagement("ads", "m1") == platform.compare_engagement("ads", "m1")
+
+
+def test_snapshots_and_verification(client: Client, platform: FakePlatform) -> None:
+    assert client.snapshot() == platform.snapshot()
+    assert client.verify(7) == platform.verify(7)
+    assert client.verify()["checked"] == [{"what": "store", "items": 1000}]
