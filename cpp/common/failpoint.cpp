@@ -6,19 +6,20 @@
 #include <cstdlib>
 #include <string>
 
-namespace embedcore::failpoints {
+namespace embedcore {
 
 namespace {
 
 struct Armed {
+  bool any = false;
   std::string name;
-  std::atomic<long> left{0};
+  std::atomic<long> left{1};
 
   Armed() {
     const char* given = std::getenv("EMBEDCORE_FAILPOINT");
     if (given == nullptr) return;
+    any = true;
     name = given;
-    left.store(1);
     if (const std::size_t colon = name.rfind(':'); colon != std::string::npos) {
       left.store(std::strtol(name.c_str() + colon + 1, nullptr, 10));
       name.resize(colon);
@@ -28,11 +29,9 @@ struct Armed {
 
 } // namespace
 
-const bool armed = std::getenv("EMBEDCORE_FAILPOINT") != nullptr;
-
-void passed(const char* name) {
+void failpoint(const char* name) {
   static Armed point;
-  if (point.name == name && point.left.fetch_sub(1) == 1) std::raise(SIGKILL);
+  if (point.any && point.name == name && point.left.fetch_sub(1) == 1) std::raise(SIGKILL);
 }
 
-} // namespace embedcore::failpoints
+} // namespace embedcore

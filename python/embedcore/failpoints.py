@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import cache
 from typing import Final
 
 VARIABLE: Final = "EMBEDCORE_FAILPOINT"
@@ -34,15 +35,19 @@ class _Armed:
         self.lock = threading.Lock()
 
 
-_given = os.environ.get(VARIABLE)
-_armed = _Armed(_given) if _given else None
+@cache
+def _armed() -> _Armed | None:
+    """Read when the first point is passed, and once for all."""
+    given = os.environ.get(VARIABLE)
+    return _Armed(given) if given else None
 
 
 def failpoint(name: str) -> None:
     """Does nothing, or kills the process with SIGKILL. Thread-safe."""
-    if _armed is None or _armed.name != name:
+    point = _armed()
+    if point is None or point.name != name:
         return
-    with _armed.lock:
-        _armed.left -= 1
-        if _armed.left == 0:
+    with point.lock:
+        point.left -= 1
+        if point.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

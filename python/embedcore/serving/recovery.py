@@ -173,7 +173,7 @@ class Recovery:
 
     def _from_vectors(self, generation: Generation, shard: int, progress: Progress | None) -> Lane:
         number, fingerprint = generation.number, generation.fingerprint
-        if self._store.head(shard):
+        if self._snapshots.files(number, shard):
             _logger.warning(
                 "generation %d, shard %d: no snapshot can be used, rebuilding from the stored vectors",
                 number, shard,

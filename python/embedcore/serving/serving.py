@@ -100,7 +100,7 @@ class Serving:
             self._attach(generation, progress)
         self.refresh_routes()
         for generation in live:
-            self.recovery.finish(generation.number)
+            self._in_use(generation)
         if self._threads and self.snapshots.settings.interval_s > 0:
             self._run("snapshots", self._save_from_time_to_time)
 
@@ -184,14 +184,22 @@ class Serving:
     # ServingControl.
 
     def attach_generation(self, generation: Generation) -> None:
-        self._attach(generation, None)
-        self.recovery.finish(generation.number)
+        with self._filling:
+            if self._attach(generation, None):
+                self._in_use(generation)
 
-    def _attach(self, generation: Generation, progress: Progress | None) -> None:
+    def _in_use(self, generation: Generation) -> None:
+        """What was attached counts as recovered, and is watched over from now on."""
+        self.recovery.finish(generation.number)
+        for shard, index in enumerate(self._indexes.get(generation.number, [])):
+            self._watch_over(generation, shard, index)
+
+    def _attach(self, generation: Generation, progress: Progress | None) -> bool:
+        """False where it is attached already."""
         with self._filling:
             if generation.number in self._indexes:
                 self.generations[generation.number] = generation
-                return
+                return False
             self.recovery.expect(generation)
             lanes = [
                 self.recovery.bring_up(generation, shard, progress) for shard in range(generation.shards)
@@ -202,8 +210,7 @@ class Serving:
                 for lane in lanes:
                     self.lanes.attach(lane)
                 self._indexes[generation.number] = indexes
-            for shard, index in enumerate(indexes):
-                self._watch_over(generation, shard, index)
+            return True
 
     def detach_generation(self, number: int) -> None:
         with self._filling:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from embedcore.errors import Unavailable
+from embedcore.failpoints import failpoint
 from embedcore.store.dialect import release_pages, sqlite_engine, translate
 
 
@@ -59,8 +60,10 @@ class Database:
                 try:
                     with self._writer.begin():
                         yield transaction
+                        failpoint("store-before-commit")
                 except DBAPIError as error:
                     raise translate(error, self.path) from error
+                failpoint("store-after-commit")
                 for hook in transaction.after:
                     hook()
             finally:
