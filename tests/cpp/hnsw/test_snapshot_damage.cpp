@@ -2,8 +2,8 @@
 #include <cstring>
 #include <limits>
 
-#include "common/crc32c.h"
 #include "hnsw/snapshot.h"
+#include "snapshot_seal.h"
 #include "snapshot_world.h"
 
 using namespace embedcore;
@@ -31,39 +31,6 @@ class Patched { // one file whose bytes are changed and put back
   std::string good_;
   std::fstream file_;
 };
-
-snapshot::Header header_of(const std::string& bytes) {
-  snapshot::Header header{};
-  std::memcpy(&header, bytes.data(), sizeof(header));
-  return header;
-}
-
-// Makes all checksums hold again, whatever was changed before them.
-void seal(std::string& bytes) {
-  snapshot::Header header = header_of(bytes);
-  const snapshot::Layout layout(header);
-  const auto put = [&bytes](std::uint64_t at, std::uint32_t crc) {
-    std::memcpy(&bytes[at], &crc, sizeof(crc));
-  };
-  const auto checksum = [&layout](std::uint64_t number) { return layout.checksums.at + 4 * number; };
-  for (const snapshot::Section& section : layout.sections) {
-    for (std::uint64_t i = 0; i < section.chunks(); ++i) {
-      const std::uint64_t n = std::min<std::uint64_t>(snapshot::chunk, section.bytes - i * snapshot::chunk);
-      put(checksum(section.first + i), crc32c(&bytes[section.at + i * snapshot::chunk], n));
-    }
-  }
-  const std::size_t links = (2 * header.m * sizeof(hnsw::Slot) + 63) / 64 * 64;
-  for (std::uint64_t group = 0; group < layout.link_checksums; ++group) {
-    std::uint32_t crc = 0;
-    for (std::uint64_t slot = group * snapshot::link_group;
-         slot < std::min<std::uint64_t>(header.slots, (group + 1) * snapshot::link_group); ++slot)
-      crc = crc32c(&bytes[layout.sections[snapshot::blocks].at + slot * header.block_bytes], links, crc);
-    put(checksum(layout.first_link_checksum + group), crc);
-  }
-  header.checksums_crc = crc32c(&bytes[layout.checksums.at], layout.checksums.bytes);
-  std::memcpy(bytes.data(), &header, sizeof(header));
-  put(header.header_bytes - 4, crc32c(bytes.data(), header.header_bytes - 4));
-}
 
 } // namespace
 
