@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +33,7 @@ from embedcore.serving.shadow import ShadowRunner
 from embedcore.serving.snapshots import SnapshotSettings
 from embedcore.serving.verifying import Verifier
 from embedcore.serving.writing import ItemWriter
+from embedcore.startup import Startup
 from embedcore.store import open_store
 from embedcore.store.ownership import DirectoryOwned, Ownership
 from embedcore.types import (
@@ -74,7 +75,6 @@ class Platform(PlatformApi):
     ) -> None:
         self.data_dir = data_dir
         self._ownership = ownership
-        self._stop = threading.Event()
         self._closed = False
         self.store = open_store(
             data_dir, clock or SystemClock(), shards=shards, simulated=simulated, ownership=ownership
@@ -107,51 +107,16 @@ class Platform(PlatformApi):
                 data_dir=data_dir,
             )
         )
-        self._threads = threads
-        self._thread: threading.Thread | None = None  # of the controller, or of the recovery before it
-        self._recovered = threading.Event()
-        self._failure: BaseException | None = None  # of a recovery in the background
-        if wait or not threads:
-            self._recover(progress)
-            self._follow()
-        else:
-            self._thread = threading.Thread(
-                target=self._recover_and_follow, args=(progress,), name="recovery", daemon=True
-            )
-            self._thread.start()
+        self._startup = Startup(partial(self._recover, progress), self._controller.run)
+        self._startup.begin(wait=wait or not threads, follow=threads)
 
     def _recover(self, progress: Progress | None) -> None:
-        try:
-            self.serving.start(progress)
-            self._controller.resume()
-        except BaseException as error:
-            self._failure = error
-            raise
-        finally:
-            self._recovered.set()
-
-    def _follow(self) -> None:
-        if self._threads:
-            self._thread = threading.Thread(
-                target=self._controller.run, args=(self._stop,), name="migration", daemon=True
-            )
-            self._thread.start()
-
-    def _recover_and_follow(self, progress: Progress | None) -> None:
-        try:
-            self._recover(progress)
-        except BaseException:
-            if not self._stop.is_set():
-                log.exception("recovery failed: nothing is served")
-            return
-        self._controller.run(self._stop)
+        self.serving.start(progress)
+        self._controller.resume()
 
     def wait_recovered(self, timeout: float | None = None) -> bool:
         """Whether every index was at the head within ``timeout`` seconds; raises what made recovery fail."""
-        done = self._recovered.wait(timeout)
-        if self._failure is not None:
-            raise self._failure
-        return done
+        return self._startup.wait(timeout)
 
     @property
     def controller(self) -> MigrationController:
@@ -160,8 +125,7 @@ class Platform(PlatformApi):
         return self._controller
 
     def _must_have_recovered(self) -> None:
-        if not self.wait_recovered(0):
-            raise Unavailable(f"recovering ({self.serving.recovery.line()}); try again")
+        self._startup.require(self.serving.recovery.line)
 
     @staticmethod
     def open(
@@ -260,16 +224,15 @@ class Platform(PlatformApi):
         if self._closed:
             return
         self._closed = True
-        self._stop.set()
-        whole = self._recovered.is_set() and self._failure is None
-        if not whole:
+        self._startup.stop()
+        recovered = self._startup.done
+        if not recovered:
             self.serving.stop()
         self._controller.close()
-        if self._thread is not None:
-            self._thread.join(timeout=60)
+        self._startup.join(timeout=60)
         self._shadow.close()
         try:
-            if whole and self.serving.snapshots.settings.at_close:
+            if recovered and self.serving.snapshots.settings.at_close:
                 self.serving.save_snapshots()
         finally:
             self.serving.close()

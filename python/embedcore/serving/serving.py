@@ -10,8 +10,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,11 @@ from embedcore.background import background_threads
 from embedcore.clock import Clock
 from embedcore.errors import (
     CorruptSnapshotError,
-    FailedPrecondition,
     NotFound,
-    ResourceExhausted,
     Unavailable,
 )
 from embedcore.index import Index
+from embedcore.serving.keeper import Keeper
 from embedcore.serving.lanes import Lane, LaneSet
 from embedcore.serving.recovery import Progress, Recovery
 from embedcore.serving.routes import Route, routes_of, running_migration
@@ -60,19 +59,17 @@ class Serving:
         """With ``threads=False`` nothing runs by itself, and the same seed and writes make the same graphs:
         snapshots are read, not mapped, and replayed by one thread."""
         self._store = store
-        self._threads = threads
         # In this order. _filling: one generation is loaded, recovered or dropped at a time; may be held long.
         # _lock: what the tables below say, and publishing; never the query path, never long.
         self._filling = threading.RLock()
         self._lock = threading.RLock()
-        self._closing = threading.Event()
-        self._workers: list[threading.Thread] = []
         self.lanes = LaneSet(store, clock, threads=threads)
         settings = snapshots or SnapshotSettings()
         self.snapshots = SnapshotDirectory(
             data_dir, settings if threads else replace(settings, mmap=False, interval_s=0.0)
         )
         self.recovery = Recovery(store, self.lanes, self.snapshots, seed=seed, threads=0 if threads else 1)
+        self._keeper = Keeper(self.snapshots.settings.interval_s, self.save_snapshots)
         self.router = _native.Router()
         self.generations: dict[int, Generation] = {}  # every generation ever routed to, by number
         self._indexes: dict[int, list[Index]] = {}
@@ -94,29 +91,24 @@ class Serving:
         """Brings every live generation to the head of the stream: newest valid snapshot, or a rebuild from
         the stored vectors, then the log. Reads are routed when this returns. Unavailable when the platform
         is closed meanwhile."""
-        self.snapshots.tidy()
         live = [generation for generation in self._store.generations() if generation.live]
+        self.snapshots.tidy({generation.number for generation in live})
         for generation in live:
             self._attach(generation, progress)
         self.refresh_routes()
         for generation in live:
             self._in_use(generation)
-        if self._threads and self.snapshots.settings.interval_s > 0:
-            self._run("snapshots", self._save_from_time_to_time)
+        self._keeper.start()
 
     def stop(self) -> None:
         """Ends a start that is under way; closes nothing yet."""
-        self._closing.set()
+        self._keeper.stop()
         self.recovery.stop()
 
     def close(self) -> None:
         self.stop()
         self.lanes.close()
-        with self._lock:
-            workers = list(self._workers)
-        for worker in workers:
-            if worker is not threading.current_thread():
-                worker.join()
+        self._keeper.join()
 
     def save_snapshots(self) -> list[tuple[Lane, Path]]:
         """One file per live (generation, shard); searches and writes go on meanwhile. None of an index that
@@ -132,28 +124,13 @@ class Serving:
                 log.error("generation %d, shard %d: no snapshot: %s", lane.generation, lane.shard, error)
         return saved
 
-    def _save_from_time_to_time(self) -> None:
-        while not self._closing.wait(self.snapshots.settings.interval_s):
-            try:
-                self.save_snapshots()
-            except (ResourceExhausted, OSError, FailedPrecondition) as error:
-                # A full disk may have room later.
-                log.warning("a snapshot could not be taken (%s); trying again later", error)
-
     # Recovery in place.
-
-    def _watch(self, generation: Generation, shard: int, index: Index) -> None:
-        """Waits for the background check of a mapped index; recovers it when damage is found."""
-        try:
-            index.wait_verified()
-        except CorruptSnapshotError as error:
-            self._recover(generation, shard, index, str(error))
 
     def _recover(self, generation: Generation, shard: int, damaged: Index, problem: str) -> None:
         log.error("generation %d, shard %d: %s; recovering", generation.number, shard, problem)
         with self._filling:
             indexes = self._indexes.get(generation.number)
-            if self._closing.is_set() or indexes is None or indexes[shard] is not damaged:
+            if self._keeper.stopping or indexes is None or indexes[shard] is not damaged:
                 return
             self.recovery.damaged(generation.number, shard, problem)
             self.snapshots.set_aside(generation.number, shard, damaged)
@@ -170,16 +147,9 @@ class Serving:
             self._watch_over(generation, shard, index)
 
     def _watch_over(self, generation: Generation, shard: int, index: Index) -> None:
-        if not index.verified:
-            name = f"verify-g{generation.number}-s{shard}"
-            self._run(name, self._watch, generation, shard, index)
-
-    def _run(self, name: str, target: Callable[..., None], *args: Any) -> None:
-        worker = threading.Thread(target=target, args=args, name=name, daemon=True)
-        with self._lock:
-            self._workers = [one for one in self._workers if one.is_alive()]
-            self._workers.append(worker)
-            worker.start()
+        self._keeper.watch(
+            f"g{generation.number}-s{shard}", index, partial(self._recover, generation, shard, index)
+        )
 
     # ServingControl.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -132,10 +133,15 @@ class SnapshotDirectory:
             for folder in self.root.glob(f"g{generation}-s*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def tidy(self) -> None:
-        """Removes what saves that were killed have left. For the start, while nobody saves."""
+    def tidy(self, live: Collection[int]) -> None:
+        """Removes what saves that were killed have left, and what is of no live generation. For the start,
+        while nobody saves."""
         for left in self.root.glob(f"*/*{SUFFIX}.tmp-*"):
             left.unlink(missing_ok=True)
+        for folder in self.root.glob("g*-s*"):
+            number = folder.name[1:].partition("-")[0]
+            if number.isdecimal() and int(number) not in live:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def folder(self, generation: int, shard: int) -> Path:
         return self.root / f"g{generation}-s{shard}"

@@ -30,6 +30,7 @@ from embedcore.index import Index
 from embedcore.platform import Platform
 from embedcore.serving.snapshots import SnapshotSettings
 
+_LONGEST_LIFE_S = 20.0
 AS_IT_IS = SnapshotSettings(interval_s=0, at_close=False)
 
 
@@ -61,39 +62,47 @@ class CrashLoop:
         self._nursery.wait(timeout=30)
         self._nursery.stdout.close()
 
-    def kill(self, most_seconds: float = 0.6) -> list[str]:
+    def kill(self) -> list[str]:
         """One life, ended at a fail point or at a random moment, whichever comes first, and a check."""
         self._lives += 1
         point = self._rng.choice(("", *NAMES))
         count = self._rng.choice((1, 2, 5, 20))
-        moment = self._rng.uniform(0.05, most_seconds)
+        # By what it has written, so that a busy machine does not make for empty lives; some while it starts.
+        lines = self._rng.choice((0, self._rng.randint(1, 20), self._rng.randint(20, 80)))
+        moment = self._rng.uniform(0.0, 0.1 if lines else 0.4)
         life = {
             "data": str(self.data),
             "journal": str(self.journal),
             "seed": self._seed * 100_000 + self._lives,
             "failpoint": point and f"{point}:{count}",
         }
-        ended, killed = self._live(life, moment)
+        ended, killed = self._live(life, lines, moment)
         if ended != -signal.SIGKILL:
             return [f"life {self._lives} ended by itself with {ended}: see {self.journal}"]
         self.deaths["a random moment" if killed else point] += 1
         return self.check()
 
-    def _live(self, life: dict[str, Any], seconds: float) -> tuple[int, bool]:
-        """How the life ended, and whether it was killed from here."""
+    def _live(self, life: dict[str, Any], lines: int, seconds: float) -> tuple[int, bool]:
+        """How the life ended, and whether it was killed from here: so long after so many lines."""
         nursery = self._nursery
         assert nursery.stdin is not None
         assert nursery.stdout is not None
         nursery.stdin.write(json.dumps(life) + "\n")
         nursery.stdin.flush()
         pid = int(nursery.stdout.readline())
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and Path(f"/proc/{pid}/stat").exists():
+        life_line = Path(f"/proc/{pid}/stat")
+        grown = self._lines() + lines
+        until = time.monotonic() + _LONGEST_LIFE_S
+        while self._lines() < grown and time.monotonic() < until and life_line.exists():
             time.sleep(0.005)
-        killed = Path(f"/proc/{pid}/stat").exists()
+        time.sleep(seconds)
+        killed = life_line.exists()
         if killed:
             os.kill(pid, signal.SIGKILL)
         return int(nursery.stdout.readline()), killed
+
+    def _lines(self) -> int:
+        return self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
 
     def check(self) -> list[str]:
         """What the data directory holds against the oracle, and its parts against each other."""

@@ -247,11 +247,13 @@ def test_closing_ends_a_recovery(data: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_snapshots_are_taken_from_time_to_time_and_litter_goes(data: Path) -> None:
     (data / FOLDER / "60.ecx.tmp-1-0").write_bytes(b"left by a kill")
+    (data / "snapshots" / "g7-s0").mkdir()  # of a generation that is gone
     with opened(data, snapshots=SnapshotSettings(interval_s=0.02, kept=3, at_close=False)) as platform:
         await_that(lambda: watermarks(data) == [40, 60, 103])
         platform.upsert([Item(id="more", content="w5")])
         await_that(lambda: watermarks(data) == [60, 103, 104])
     assert sorted(path.name for path in (data / FOLDER).iterdir()) == ["103.ecx", "104.ecx", "60.ecx"]
+    assert [path.name for path in (data / "snapshots").iterdir()] == ["g1-s0"]
 
 
 def test_verify_fires_on_planted_faults(data: Path) -> None:
