@@ -28,7 +28,7 @@ std::size_t Index::Impl::retire_some(Slot from, Slot to, State state) {
     counters.freed.fetch_add(count, std::memory_order_relaxed);
   }
   const auto free = [this, slots = std::move(gone)] {
-    storage.free(slots);
+    hold.free(slots);
     retired.fetch_sub(slots.size(), std::memory_order_acq_rel);
   };
   if (mutant("early_reuse")) return free(), count;

@@ -30,6 +30,7 @@
 #include "hnsw/kernels.h"
 #include "hnsw/probe.h"
 #include "hnsw/scratch.h"
+#include "hnsw/slot_hold.h"
 #include "hnsw/storage.h"
 #include "hnsw/tree.h"
 #include "hnsw/upkeep.h"
@@ -196,6 +197,7 @@ struct Index::Impl {
 
   const Config config;
   Storage storage;
+  SlotHold hold{storage}; // through which slots are freed
   const Kernels* kernels = nullptr;
   Space space;
   std::unique_ptr<const Codec> coding;      // behind space.codec, also while that is null; under the gate

@@ -5,7 +5,7 @@
 
 namespace embedcore::hnsw {
 
-Capture::Capture(Index::Impl& index) : x_(index), saving_(index), hold_(index.storage) {
+Capture::Capture(Index::Impl& index) : x_(index), saving_(index), hold_(index.hold) {
   // Touched before, so that the system does not find memory for them while writers wait.
   states_.resize(x_.storage.end());
   parents_.resize(x_.storage.end());

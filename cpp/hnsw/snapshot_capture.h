@@ -9,7 +9,7 @@
 //   list
 //     together, so there is room. With them every node of the file is reachable, whatever else changed.
 //
-// Holds while it lives, on account of the index: slots that come free are not used again (Storage::Hold), so
+// Holds while it lives, on account of the index: slots that come free are not used again (slot_hold.h), so
 // no byte that is still to be copied is overwritten; codes are not trained anew; nodes are not relocated.
 //
 // Memory: 5 bytes a slot for the two words, 8 for the children by parent. No copy of links or vectors is
@@ -65,7 +65,7 @@ class Capture {
 
   Index::Impl& x_;
   const Saving saving_;
-  const Storage::Hold hold_;
+  const SlotHold::Guard hold_;
   std::vector<State> states_;
   std::vector<Slot> parents_; // of moved nodes: where they live
   std::vector<Slot> first_child_;

@@ -5,8 +5,6 @@
 #include <functional>
 #include <string>
 
-#include "common/mutant.h"
-
 namespace embedcore::hnsw {
 
 namespace {
@@ -136,40 +134,16 @@ bool Storage::allocate_upper(Slot slot, std::uint8_t level) {
   return true;
 }
 
+void Storage::free_locked(Slot slot) {
+  if (const std::uint8_t level = node(slot).level; level != 0) {
+    free_upper_[level].push_back(node(slot).upper);
+  }
+  set_state(slot, State::free);
+}
+
 void Storage::free(std::span<const Slot> slots) {
   const std::lock_guard lock(mutex_);
-  if (holds_ != 0 && !mutant("reuse_in_save")) {
-    held_.insert(held_.end(), slots.begin(), slots.end());
-  } else {
-    free_locked(slots);
-  }
-}
-
-void Storage::hold() {
-  const std::lock_guard lock(mutex_);
-  ++holds_;
-}
-
-void Storage::let_go() {
-  const std::lock_guard lock(mutex_);
-  if (--holds_ != 0) return;
-  free_locked(held_);
-  held_.clear();
-  held_.shrink_to_fit();
-}
-
-std::size_t Storage::held_count() const {
-  const std::lock_guard lock(mutex_);
-  return held_.size();
-}
-
-void Storage::free_locked(std::span<const Slot> slots) {
-  for (const Slot slot : slots) {
-    if (const std::uint8_t level = node(slot).level; level != 0) {
-      free_upper_[level].push_back(node(slot).upper);
-    }
-    set_state(slot, State::free);
-  }
+  for (const Slot slot : slots) free_locked(slot);
   const auto before = static_cast<std::ptrdiff_t>(free_.size());
   free_.insert(free_.end(), slots.begin(), slots.end());
   std::sort(free_.begin() + before, free_.end(), std::greater<>());
@@ -246,7 +220,7 @@ void Storage::restore_free(std::span<const Slot> slots) {
 
 Storage::Resident Storage::resident() const {
   const std::lock_guard lock(mutex_);
-  std::size_t lists = (free_.capacity() + held_.capacity()) * sizeof(Slot);
+  std::size_t lists = free_.capacity() * sizeof(Slot);
   for (const auto& runs : free_upper_) lists += sizeof(runs) + runs.capacity() * sizeof(std::uint32_t);
   return {blocks_.resident(), originals_.resident(), nodes_.resident(), upper_.resident(), lists};
 }

@@ -167,20 +167,6 @@ class Storage {
   void trim();
   [[nodiscard]] std::size_t free_count() const;
   [[nodiscard]] Slot lowest_free() const; // the slot that allocate takes next; no_slot: a new one
-  // While one of these lives, slots that come free are kept back and not used again: what was in the graph
-  // when it was made stays as it is, links and states excepted. Costs the memory of those slots meanwhile.
-  class Hold {
-   public:
-    explicit Hold(Storage& storage) : storage_(storage) { storage_.hold(); }
-    ~Hold() { storage_.let_go(); }
-    Hold(const Hold&) = delete;
-    Hold& operator=(const Hold&) = delete;
-
-   private:
-    Storage& storage_;
-  };
-  [[nodiscard]] std::size_t held_count() const; // slots kept back
-
   // For load: slots [0, end) exist, in the states that the caller writes; upper runs [0, runs) are used.
   Status restore(Slot end, std::uint32_t runs);
   // The same with the contents of a file's sections, which written pages part from; the file never changes.
@@ -205,11 +191,9 @@ class Storage {
  private:
   [[nodiscard]] bool commit(std::size_t slots);
   [[nodiscard]] bool allocate_upper(Slot slot, std::uint8_t level);
+  void free_locked(Slot slot);
   [[nodiscard]] Slot take(std::uint8_t level);
   bool release_some();
-  void hold();
-  void let_go();
-  void free_locked(std::span<const Slot> slots);
 
   std::optional<Originals> kept_;
   std::byte* block_base_ = nullptr; // copies of the arenas' bases: one load less on the search path
@@ -229,8 +213,6 @@ class Storage {
 
   mutable std::mutex mutex_; // guards what follows, and commits of the arenas
   std::vector<Slot> free_;   // descending, so that the lowest is taken first from the back
-  std::vector<Slot> held_;   // free but for a Hold
-  unsigned holds_ = 0;
   std::uint32_t upper_end_ = 0;
   Slot used_end_ = 0;                                  // no slot from here on has memory
   std::vector<std::vector<std::uint32_t>> free_upper_; // by height: first runs

@@ -60,7 +60,7 @@ MUTANTS = [
     ),
     Mutant(
         "reuse_in_save",
-        "cpp/hnsw/storage.cpp",
+        "cpp/hnsw/compact.cpp",
         "test_hnsw",
         "a_capture_holds_its_moment",
         "slots that come free while a snapshot is taken are used again",
