@@ -70,7 +70,7 @@ sanitize: build ## C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
 	for preset in asan ubsan tsan; do cmake --workflow --preset $$preset || exit 1; done
 
 .PHONY: mutants
-mutants: build ## Plant faults in the C++ sources, one after another: a test must find each
+mutants: build ## Plant faults in the C++ and Python sources, one after another: a test must find each
 	python tests/mutants/run.py
 
 .PHONY: torture

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench ann | churn | compare | dualwrite | recovery | scale``."""
+"""The command line: ``python -m bench ann | churn | compare | dualwrite | recovery | scale | truth``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from bench import ann, churn, compare, datasets, dualwrite, engines, recovery, scale
+from bench import ann, churn, compare, datasets, dualwrite, durable, engines, recovery, scale
 from bench.checkouts import CheckoutError
 from bench.native_build import BuildError
 
@@ -212,6 +212,41 @@ def recovery_command(
             wanted, rounds, console, out, snapshot=snapshot, dtype=dtype, preset=preset, replay=replay
         )
     except (datasets.DataError, ValueError) as error:
+        _fail(console, error, 2)
+
+
+@app.command("truth")
+def truth_command(
+    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
+    n: Annotated[int | None, typer.Option(min=1000, help="Items of the share; a random subset.")] = 20_000,
+    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=datasets.VECTORS_VARIABLE,
+            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Of each rate and round.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each case.")] = 3,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the databases lie; by default the temporary folder.")
+    ] = None,
+    peers: Annotated[str, typer.Option(help="Other stores, comma-separated.")] = ",".join(durable.PEERS),
+    peers_python: Annotated[
+        Path | None, typer.Option(help="The interpreter of an environment that has them installed.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/truth-DATE.")] = None,
+) -> None:
+    """Acknowledged writes a second, and the store's share of a dual-write."""
+    console = _console()
+    chosen = _words(peers) or []
+    if unknown := set(chosen) - set(durable.PEERS):
+        raise typer.BadParameter(f"no store is called {sorted(unknown)}; use {', '.join(durable.PEERS)}")
+    try:
+        wanted = datasets.Wanted(data, n, dim, None, 100, vectors, depth=10)
+        durable.run(wanted, seconds, rounds, folder, chosen, peers_python, console, out)
+    except datasets.DataError as error:
         _fail(console, error, 2)
 
 

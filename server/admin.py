@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 
 import grpc
 
@@ -18,6 +19,7 @@ from embedcore.wire_documents import (
     document_from_json,
     generation_status_to_message,
     generation_to_message,
+    json_of,
     model_to_message,
     platform_status_to_message,
 )
@@ -87,6 +89,17 @@ class AdminService(Service, admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.SetTimeScaleRequest, context: grpc.ServicerContext
     ) -> admin_pb2.SetTimeScaleResponse:
         return admin_pb2.SetTimeScaleResponse(now=self.platform.set_time_scale(request.scale))
+
+    @unary
+    def Backup(
+        self, request: admin_pb2.BackupRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.BackupManifest:
+        destination = request.destination
+        if "://" not in destination and not PurePath(destination).is_absolute():
+            raise InvalidArgument(
+                f"destination {destination!r} is relative to nothing here: give an absolute path or a URL"
+            )
+        return admin_pb2.BackupManifest(manifest_json=json_of(self.platform.backup(destination)))
 
     @unary
     def GetStatus(

@@ -1,7 +1,7 @@
 """The stress tests for as long as wanted, round after round with other random numbers: ``make torture``.
 
-Every round runs the programs below as built for release and under ThreadSanitizer, and kills a platform some
-hundred times. The first failure ends it, with the command that repeats it.
+Every round runs the programs below as built for release and under ThreadSanitizer, then the tests of pytest
+below, then kills a platform some hundred times. The first failure ends it, with the command that repeats it.
 
     python tests/torture.py --minutes 60
 """
@@ -27,6 +27,9 @@ TESTS = [
     ("test_dualwrite", "threads_"),
 ]
 KILLS = 500  # of the crash loop, in each round
+
+# Of pytest, once a round: each draws its random numbers from the same two settings.
+PYTHON_TESTS = ["tests/python/store/test_power_loss.py"]
 
 
 def build(preset: str) -> None:
@@ -56,17 +59,23 @@ def main() -> int:
     number = given.seed
     while True:
         settings = {"EMBEDCORE_STRESS": str(LONGER), "EMBEDCORE_SEED": str(number)}
-        for preset in PRESETS:
-            for program, test in TESTS:
-                command = [str(ROOT / "build" / preset / "tests" / "cpp" / program), test]
-                done = subprocess.run(
-                    command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
-                )
-                if done.returncode != 0:
-                    print(done.stdout + done.stderr)
-                    words = [f"{name}={value}" for name, value in settings.items()]
-                    print(f"failed; again with: {' '.join(words)} {shlex.join(command)}")
-                    return 1
+        commands = [
+            [str(ROOT / "build" / preset / "tests" / "cpp" / program), test]
+            for preset in PRESETS
+            for program, test in TESTS
+        ]
+        commands.append(
+            [sys.executable, "-m", "pytest", "-q", "--timeout=1800", "-p", "no:cacheprovider", *PYTHON_TESTS]
+        )
+        for command in commands:
+            done = subprocess.run(
+                command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+            )
+            if done.returncode != 0:
+                print(done.stdout + done.stderr)
+                words = [f"{name}={value}" for name, value in settings.items()]
+                print(f"failed; again with: {' '.join(words)} {shlex.join(command)}")
+                return 1
         if not crash_loop(number):
             return 1
         print(f"round {number}: {', '.join(PRESETS)} and {KILLS} kills passed", flush=True)

@@ -144,7 +144,8 @@ struct Index::Impl {
   // Trains the codes, for the first time or anew, when what is in the index and the batch ask for it.
   void train_if_due(Batch batch);
   [[nodiscard]] bool training_due(std::size_t coming) const;
-  // Replaces the codec and all codes. False when a search did not end in time: nothing changed then.
+  // Replaces the codec and all codes. False when a search did not end in time, or while a snapshot is taken:
+  // nothing changed then.
   bool install(CodecValues values);
   void encode_all(const Codec& with);
   // From now on walks read codes of this one. Pre-conditions: all codes are its; nobody holds another.

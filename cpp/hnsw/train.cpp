@@ -25,7 +25,7 @@ constexpr double tolerated = 0.02; // share of values cut off; 0.0001 to 0.01 is
 
 bool Index::Impl::training_due(std::size_t coming) const {
   if (config.codes == Codes::none || codec_held.load(std::memory_order_acquire)) return false;
-  if (saving.load(std::memory_order_acquire) != 0) return false; // codes are being copied out
+  if (saving.load(std::memory_order_acquire) != 0) return false; // not now: see install
   const std::size_t there = live.load(std::memory_order_relaxed);
   // The codec itself may be replaced and freed at any moment: whoever asks holds neither gate nor pin.
   const std::uint64_t base = trained_on.load(std::memory_order_relaxed);
@@ -67,6 +67,7 @@ void Index::Impl::train_if_due(Batch batch) {
 
 // Pre-condition: gate held alone.
 bool Index::Impl::install(CodecValues values) {
+  if (saving.load(std::memory_order_acquire) != 0) return false; // codes are being copied out
   const Codec* old = space.codec.load(std::memory_order_acquire);
   auto fresh = std::make_unique<const Codec>(config, *kernels, std::move(values));
   if (old != nullptr) {

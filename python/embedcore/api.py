@@ -97,6 +97,10 @@ class PlatformApi(Protocol):
         what was ``checked``. ``sample``: vectors of each index that are compared bit by bit. Beside searches
         and writes, which wait while an index is checked for reachability."""
 
+    def backup(self, destination: str) -> dict[str, Any]:
+        """A consistent copy, while everything goes on, into an empty directory of the machine that owns the
+        data, or to an fsspec URL; returns its manifest. See :mod:`embedcore.store.backup`."""
+
     def set_time_scale(self, scale: float) -> float:
         """Simulated data directories only: seconds of the clock per second; returns the clock's reading."""
 

@@ -35,7 +35,10 @@ from embedcore.serving.verifying import Verifier
 from embedcore.serving.writing import ItemWriter
 from embedcore.startup import Startup
 from embedcore.store import open_store
+from embedcore.store.backup import SnapshotFile, write_backup
+from embedcore.store.dialect import Durability
 from embedcore.store.ownership import DirectoryOwned, Ownership
+from embedcore.store.reserve import ReserveSettings
 from embedcore.types import (
     DEFAULT_CONSUMERS,
     Consumer,
@@ -72,12 +75,20 @@ class Platform(PlatformApi):
         progress: Progress | None = None,
         snapshots: SnapshotSettings | None = None,
         wait: bool = True,
+        durability: Durability = "fsync",
+        reserve: ReserveSettings | None = None,
     ) -> None:
         self.data_dir = data_dir
         self._ownership = ownership
         self._closed = False
         self.store = open_store(
-            data_dir, clock or SystemClock(), shards=shards, simulated=simulated, ownership=ownership
+            data_dir,
+            clock or SystemClock(),
+            shards=shards,
+            simulated=simulated,
+            ownership=ownership,
+            durability=durability,
+            reserve=reserve,
         )
         self.clock = clock or self._clock(time_scale)
         self.store.use_clock(self.clock)
@@ -142,6 +153,8 @@ class Platform(PlatformApi):
         progress: Progress | None = None,
         snapshots: SnapshotSettings | None = None,
         wait: bool = True,
+        durability: Durability = "fsync",
+        reserve: ReserveSettings | None = None,
     ) -> Platform | RemotePlatform:
         """Opens a data directory, or connects to ``grpc://host:port``.
 
@@ -149,8 +162,11 @@ class Platform(PlatformApi):
         directory as simulated, which alone allows ``time_scale`` other than 1. ``threads=False`` runs
         nothing in the background: lanes and the migration controller are stepped by hand. ``wait=False``
         returns before the indexes are recovered: writes are taken at once, what needs an index is Unavailable
-        until :meth:`wait_recovered`. Raises
-        Unavailable when the directory is owned by a process that serves no address.
+        until :meth:`wait_recovered`. ``snapshots``: when they are taken and how they are used.
+        ``durability``:
+        when a write is acknowledged, "fsync" or "os"; ``reserve``: what writes leave free of disk and memory;
+        both are the owner's and not a server's clients' (docs/durability.md). Raises Unavailable when the
+        directory is owned by a process that serves no address.
         """
         if isinstance(where, str) and where.startswith("grpc://"):
             return RemotePlatform(where.removeprefix("grpc://"), token=token)
@@ -179,6 +195,8 @@ class Platform(PlatformApi):
                 progress=progress,
                 snapshots=snapshots,
                 wait=wait,
+                durability=durability,
+                reserve=reserve,
             )
         except BaseException:
             ownership.release()
@@ -258,6 +276,17 @@ class Platform(PlatformApi):
             raise InvalidArgument(f"the sample must be 0 or more vectors, got {sample}")
         self._must_have_recovered()
         return Verifier(self.store, self.serving).run(sample).document()
+
+    def backup(self, destination: str, *, progress: Progress | None = None) -> dict[str, Any]:
+        """``progress`` is told what is done, how many bytes of it, of how many."""
+        found = [
+            SnapshotFile(generation.number, shard, *newest)
+            for generation in self.store.generations()
+            if generation.live
+            for shard in range(generation.shards)
+            if (newest := self.serving.snapshots.newest(generation.number, shard)) is not None
+        ]
+        return write_backup(self.store, destination, found, version=embedcore.__version__, progress=progress)
 
     # Items and queries.
 
@@ -349,6 +378,7 @@ class Platform(PlatformApi):
                 },
                 "lanes": self.serving.lanes.stats(),
                 "recovery": self.serving.recovery.status(),
+                "store": self.store.stats(),
             },
         )
 

@@ -1,18 +1,22 @@
 """Plants one fault after another and demands that a named test finds it: ``make mutants``.
 
-A mutant is a name that product code asks for where the fault lies: ``if (mutant("lost_link")) ...`` (see
-cpp/common/mutant.h). Add one here with the program and the test that must fail in it; the same test must pass
-without a fault, so the unchanged build is tried first.
+In C++ a mutant is a name that product code asks for where the fault lies: ``if (mutant("lost_link")) ...``
+(see cpp/common/mutant.h); add it to MUTANTS here, with the program and the test that must fail in it. In
+Python it is a piece of text in place of another, planted as the module is imported; add it to FAULTS in
+plant.py. The same test must pass without the fault, so that is tried first.
 
     python tests/mutants/run.py [name ...]
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from plant import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,7 +136,32 @@ def build(mutant: Mutant, planted: bool) -> Path:
     return folder / "tests" / "cpp"
 
 
-def passes(mutant: Mutant, planted: bool) -> bool:
+def passes(mutant: Mutant | Fault, planted: bool) -> bool:
+    return python_passes(mutant, planted) if isinstance(mutant, Fault) else native_passes(mutant, planted)
+
+
+def python_passes(fault: Fault, planted: bool) -> bool:
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "EMBEDCORE_MUTANT": fault.name if planted else "",
+    }
+    options = ["-q", "-x", "-p", "plant", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", *options, fault.test]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    # 0: passed, 1: a test failed; anything else says that no test was run.
+    if done.returncode not in (0, 1) or "is imported already" in done.stdout:
+        raise SystemExit(f"{fault.name}: {done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+def native_passes(mutant: Mutant, planted: bool) -> bool:
     command = [str(build(mutant, planted) / mutant.program), mutant.test]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -144,11 +173,13 @@ def passes(mutant: Mutant, planted: bool) -> bool:
 
 
 def main(names: list[str]) -> int:
-    known = {m.name for m in MUTANTS}
+    every: list[Mutant | Fault] = [*MUTANTS, *FAULTS]
+    known = {m.name for m in every}
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"unknown mutants {unknown}; there are {sorted(known)}")
-    chosen = [m for m in MUTANTS if not names or m.name in names]
-    wrong = [m for m in chosen if not passes(m, planted=False)]
+    chosen = [m for m in every if not names or m.name in names]
+    sound = {(m.program if isinstance(m, Mutant) else "", m.test): m for m in chosen}
+    wrong = [m for m in sound.values() if not passes(m, planted=False)]
     for m in wrong:
         print(f"{m.test} fails without a fault")
     for m in chosen:

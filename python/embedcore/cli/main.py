@@ -11,6 +11,7 @@ import typer
 
 from embedcore.cli import (
     backfill,
+    backup,
     consumers,
     demo,
     doctor,
@@ -53,7 +54,20 @@ def _root(
     pass
 
 
-for group in (serve, demo, ingest, search, consumers, models, evaluate, migrate, backfill, snapshot, doctor):
+for group in (
+    serve,
+    demo,
+    ingest,
+    search,
+    consumers,
+    models,
+    evaluate,
+    migrate,
+    backfill,
+    snapshot,
+    backup,
+    doctor,
+):
     group.register(app)
 
 

@@ -14,7 +14,14 @@ from typing import IO, Any
 import numpy as np
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -147,6 +154,22 @@ class Output:
         with Progress(*columns, console=self._errors, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
+
+    @contextmanager
+    def transfer(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Gives a function that is told what is being moved, how many bytes of it, of how many. Shown on a
+        terminal only."""
+        if not self.terminal:
+            yield lambda what, done, total: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self._errors, transient=True) as bar:
+            task = bar.add_task("starting", total=None)
+
+            def report(what: str, done: int, total: int) -> None:
+                bar.update(task, description=what, completed=done, total=total)
+
+            yield report
 
 
 def one_line(text: str) -> str:

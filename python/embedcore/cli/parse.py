@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,3 +67,15 @@ def document(kind: type[D], value: Any, what: str) -> D:
         raise InvalidArgument(
             f"{what}: {where}: {first['msg']} (fields: {', '.join(sorted(kind.model_fields))})"
         ) from error
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
+
+
+def size(text: str, what: str) -> int:
+    """Bytes: ``4096``, ``256MiB``, ``1.5G``. Powers of 1024, however they are spelled."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidArgument(f"{what}: {text!r} is not a size such as 256MiB, 2GiB or 0")
+    power = "BKMGT".index((found[2] or "B")[0].upper())
+    return int(float(found[1]) * 1024**power)

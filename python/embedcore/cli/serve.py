@@ -15,6 +15,7 @@ import typer
 from embedcore.background import favour_short_work
 from embedcore.cli.context import Session, command
 from embedcore.cli.models import builtin
+from embedcore.cli.parse import size
 from embedcore.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ def serve(
     snapshots_kept: Annotated[
         int, typer.Option("--snapshots-kept", min=1, help="Of each index; older ones are removed.")
     ] = 2,
+    durability: Annotated[
+        str,
+        typer.Option("--durability", help="When a write is acknowledged: fsync, or os (docs/durability.md)."),
+    ] = "fsync",
+    reserve_disk: Annotated[
+        str, typer.Option("--reserve-disk", help="Writes are refused before less than this is free.")
+    ] = "256MiB",
+    reserve_memory: Annotated[str, typer.Option("--reserve-memory", help="The same for memory.")] = "256MiB",
     callable_targets: Annotated[
         bool, typer.Option("--callable-targets", help="Clients may register Python functions as models.")
     ] = False,
@@ -73,6 +82,8 @@ def serve(
     from embedcore.server import Server, ServerConfig
     from embedcore.server.config import resolve
     from embedcore.serving.snapshots import SnapshotSettings
+    from embedcore.store.dialect import DURABILITIES
+    from embedcore.store.reserve import ReserveSettings
 
     if time_scale <= 0:
         raise InvalidArgument(f"--time-scale must be above 0, got {time_scale:g}")
@@ -83,6 +94,11 @@ def serve(
             f"time scale {time_scale:g} needs a simulated data directory; {session.data_dir} does not"
             " exist: create it with --simulated"
         )
+    if durability not in DURABILITIES:
+        raise InvalidArgument(f"--durability must be one of {', '.join(DURABILITIES)}, got {durability!r}")
+    reserve = ReserveSettings(
+        disk=size(reserve_disk, "--reserve-disk"), memory=size(reserve_memory, "--reserve-memory")
+    )
     config = ServerConfig(
         listen=listen,
         stream_listen=stream_listen or "",
@@ -104,6 +120,8 @@ def serve(
             shards=shards,
             snapshots=snapshots,
             wait=False,
+            durability=durability,
+            reserve=reserve,
         )
         if not isinstance(platform, Platform):
             platform.close()

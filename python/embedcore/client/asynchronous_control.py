@@ -52,6 +52,9 @@ class AsyncControl(ABC):
     async def generations(self) -> list[GenerationStatus]:
         return await self.run(control.generations())
 
+    async def backup(self, destination: str) -> dict[str, Any]:
+        return await self.run(control.backup(destination))
+
     async def set_time_scale(self, scale: float) -> float:
         return await self.run(control.set_time_scale(scale))
 

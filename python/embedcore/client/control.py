@@ -103,6 +103,12 @@ def verify(sample: int) -> Call[dict[str, Any]]:
 
 
 @refusing
+def backup(destination: str) -> Call[dict[str, Any]]:
+    message = admin_pb2.BackupRequest(destination=destination)
+    return Call(methods.BACKUP, message, lambda answer: json_object(answer.manifest_json, "manifest_json"))
+
+
+@refusing
 def set_time_scale(scale: float) -> Call[float]:
     message = admin_pb2.SetTimeScaleRequest(scale=scale)
     return Call(methods.SET_TIME_SCALE, message, lambda answer: float(answer.now))

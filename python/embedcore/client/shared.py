@@ -75,6 +75,9 @@ class SharedCalls(Transport):
     def generations(self) -> list[GenerationStatus]:
         return self.run(control.generations())
 
+    def backup(self, destination: str) -> dict[str, Any]:
+        return self.run(control.backup(destination))
+
     def set_time_scale(self, scale: float) -> float:
         return self.run(control.set_time_scale(scale))
 

@@ -20,7 +20,8 @@ from embedcore.migration.progress import CHECKPOINT, ShardProgress
 from embedcore.migration.rate import RateMeter, TokenBucket
 from embedcore.migration.repair import RepairWorker
 from embedcore.migration_types import Migration
-from embedcore.store.interface import BackfillItem
+from embedcore.store.interface import BackfillItem, Store
+from embedcore.store.retention import backfill_hold
 from embedcore.types import Vector
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ class BackfillWorker:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._store = context.store
-        self.repairs = RepairWorker(context.store, context.clock, context.deps.encoders)
+        self.repairs = RepairWorker(context)
         self.meter = RateMeter(context.clock)
         self._bucket = TokenBucket(context.clock)
         self._generation = 0
@@ -49,12 +49,17 @@ class BackfillWorker:
         self.without_content = 0
 
     @property
+    def _store(self) -> Store:
+        return self._context.store
+
+    @property
     def corrupt_shards(self) -> tuple[int, ...]:
         return tuple(sorted(s for s, progress in list(self._shards.items()) if progress.corrupt))
 
     def run(self, stop: threading.Event) -> None:
         """Steps until ``stop``. An error is recorded once and tried again; it never ends the thread."""
         self.stop = stop
+        self._context.journal.lead()
         guard = Guard(self._context)
         clock = self._context.clock
         while not stop.is_set():
@@ -174,10 +179,19 @@ class BackfillWorker:
         first found nothing to do."""
         done = progress.end_sweep()
         self._store.put_checkpoint(CHECKPOINT, migration.target, progress.shard, progress.state())
+        self._pass_tombstones(migration.target, progress)
         if done:
             clock = self._context.clock
             progress.not_before = clock.now() + at_least(clock, SWEEP, SWEEP_MACHINE)
         return done
+
+    def _pass_tombstones(self, generation: int, progress: ShardProgress) -> None:
+        """A sweep has seen every delete from before it began: those tombstones need not wait for it."""
+        filling = self._context.generation(generation).state == "filling"
+        if progress.began is not None and filling:
+            name = backfill_hold(generation)
+            self._store.hold(name, progress.shard, progress.began, log=False, generation=generation)
+        progress.began = self._store.head(progress.shard)
 
     def _completed(self, migration: Migration) -> None:
         """Every shard was swept to its end, and once more without anything to do."""

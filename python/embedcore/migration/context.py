@@ -33,7 +33,8 @@ class Context:
 
     @property
     def store(self) -> Store:
-        return self.deps.store
+        """Every write through it is refused once another controller leads."""
+        return self.journal.store
 
     @property
     def clock(self) -> Clock:

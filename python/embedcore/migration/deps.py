@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from embedcore.clock import Clock
 from embedcore.migration.interface import ServingControl
 from embedcore.migration.judge import Judge
-from embedcore.migration.resources import ResourceProbe
+from embedcore.resources import ResourceProbe
 from embedcore.store.interface import Store
 from embedcore.types import Vectors
 

@@ -49,7 +49,7 @@ class Journal:
     that a controller that was replaced can change nothing any more."""
 
     def __init__(self, store: Store, clock: Clock, serving: ServingControl) -> None:
-        self._store = store
+        self._store: Store = store
         self._clock = clock
         self._serving = serving
         self._lock = threading.RLock()  # documents and event numbers
@@ -67,7 +67,13 @@ class Journal:
         with self._lock:
             if self._epoch == 0:
                 self._epoch = self._store.acquire_epoch("migration controller")
+                self._store = self._store.leading(self._epoch)
             self._load()
+
+    @property
+    def store(self) -> Store:
+        """What the controller writes through: once it leads, every write checks that it still does."""
+        return self._store
 
     # Reading.
 

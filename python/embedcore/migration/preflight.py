@@ -14,8 +14,9 @@ from embedcore.migration.gates import evidence_of
 from embedcore.migration.journal import Change, Note
 from embedcore.migration.judge import PreflightVerdict
 from embedcore.migration.plan import check_plan
-from embedcore.migration.resources import SystemProbe, estimate, resource_gates
+from embedcore.migration.resources import estimate, resource_gates
 from embedcore.migration_types import ConsumerProgress, GateResult, Migration, Phase, Plan
+from embedcore.resources import SystemProbe
 from embedcore.types import Generation, ModelSpec
 
 

@@ -29,6 +29,7 @@ class ShardProgress:
     checked: bool = False  # the shard's checksum was verified
     corrupt: bool = False
     not_before: float = -math.inf
+    began: int | None = None  # head of the shard when the sweep began; None: in an earlier process
 
     @property
     def recency(self) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from embedcore.clock import Clock
 from embedcore.errors import EmbedcoreError, InvalidArgument, NotFound
-from embedcore.migration.deps import BulkEncoders, at_least
+from embedcore.migration.context import Context
+from embedcore.migration.deps import at_least
 from embedcore.store.interface import RepairEntry, Store
 from embedcore.types import Vectors
 
@@ -27,13 +27,17 @@ class RepairWorker:
     vectors are sent, and are counted in ``without_content``.
     """
 
-    def __init__(self, store: Store, clock: Clock, encoders: BulkEncoders) -> None:
-        self._store = store
-        self._clock = clock
-        self._encoders = encoders
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._encoders = context.deps.encoders
         self._not_before: dict[_Key, float] = {}
         self.without_content = 0
         self.repaired = 0
+
+    @property
+    def _store(self) -> Store:
+        return self._context.store
 
     def step(self, limit: int = 64) -> int:
         """Tries up to ``limit`` entries that are due; returns how many were tried. Raises what the store

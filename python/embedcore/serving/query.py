@@ -115,11 +115,13 @@ class QueryService:
         # Cosine and inner product distances are 1 - similarity; squared L2 is only negated.
         metric = self._serving.generations[answer.generations[-1]].fingerprint.metric
         top = 0.0 if metric == "l2" else 1.0
-        hits = [
-            Hit(name, top - distance, namespace)
-            for (name, namespace), distance in zip(names, answer.distances.tolist(), strict=True)
+        # Without a name an item is gone for good: it was deleted while this search was under way.
+        found = [
+            (item, Hit(name[0], top - distance, name[1]))
+            for item, name, distance in zip(dense, names, answer.distances.tolist(), strict=True)
+            if name is not None
         ]
-        return hits, dense
+        return [hit for _, hit in found], [item for item, _ in found]
 
     def _provenance(self, answer: _native.Answer) -> Provenance:
         served = [self._serving.generations[g] for g in answer.generations]

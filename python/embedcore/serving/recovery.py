@@ -152,7 +152,11 @@ class Recovery:
     def _from_snapshot(self, generation: Generation, shard: int, progress: Progress | None) -> Lane | None:
         number = generation.number
         found = self._snapshots.load_newest(
-            number, shard, generation.fingerprint.digest, self._store.head(shard)
+            number,
+            shard,
+            generation.fingerprint.digest,
+            head=self._store.head(shard),
+            pruned=self._store.pruned(shard),
         )
         if found is None:
             return None

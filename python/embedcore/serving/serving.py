@@ -31,6 +31,7 @@ from embedcore.serving.recovery import Progress, Recovery
 from embedcore.serving.routes import Route, routes_of, running_migration
 from embedcore.serving.snapshots import SnapshotDirectory, SnapshotSettings
 from embedcore.store.interface import Store
+from embedcore.store.retention import lane_hold
 from embedcore.types import Consumer, Generation, Vectors
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,16 @@ class Serving:
                 saved.append((lane, self.snapshots.save(lane, fingerprints[lane.generation])))
             except CorruptSnapshotError as error:
                 log.error("generation %d, shard %d: no snapshot: %s", lane.generation, lane.shard, error)
+            else:
+                self._hold_log(lane)
         return saved
+
+    def _hold_log(self, lane: Lane) -> None:
+        """What the oldest snapshot would replay stays in the log, and nothing else does for this lane."""
+        generation, shard, applied = lane.generation, lane.shard, lane.applied
+        kept = self.snapshots.oldest(generation, shard, self._store.pruned(shard))
+        needed = applied if kept is None else min(kept, applied)
+        self._store.hold(lane_hold(generation), shard, needed, generation=generation)
 
     # Recovery in place.
 

@@ -127,6 +127,19 @@ class SnapshotDirectory:
             self._known_good.discard(path)
             return aside
 
+    def oldest(self, generation: int, shard: int, pruned: int) -> int | None:
+        """The watermark of the oldest snapshot that can be replayed from a log pruned up to ``pruned``: the
+        log after it is still needed."""
+        with self._lock:
+            files = self.files(generation, shard)
+        return next((watermark for watermark, _ in files if watermark >= pruned), None)
+
+    def newest(self, generation: int, shard: int) -> tuple[int, Path] | None:
+        """The newest snapshot's watermark and file; it may be pruned at any time by a newer one."""
+        with self._lock:
+            files = self.files(generation, shard)
+        return files[-1] if files else None
+
     def drop(self, generation: int) -> None:
         """Removes all snapshots of a generation."""
         with self._lock:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from embedcore.store import schema
 from embedcore.store.checks import canonical_value
+from embedcore.store.dialect import Insert
 from embedcore.types import Attributes
 
 _Posting = tuple[str, str, str, int]  # the columns of the table
@@ -18,6 +19,7 @@ _Posting = tuple[str, str, str, int]  # the columns of the table
 _REMOVE = schema.attributes.delete().where(
     *(schema.attributes.c[name] == bindparam(f"of_{name}") for name in ("namespace", "key", "value", "item"))
 )
+_ADD = Insert(schema.attributes)
 
 
 class Postings:
@@ -40,7 +42,7 @@ class Postings:
         if self._removed:
             connection.execute(_REMOVE, [_named(posting, "of_") for posting in self._removed])
         if self._added:
-            connection.execute(schema.attributes.insert(), [_named(posting, "") for posting in self._added])
+            _ADD.execute(connection, [_named(posting, "") for posting in self._added])
 
 
 def matching_items(connection: Connection, namespace: str, attributes: Attributes) -> NDArray[np.int64]:

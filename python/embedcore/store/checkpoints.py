@@ -10,9 +10,14 @@ from sqlalchemy import Connection, select
 
 from embedcore.errors import InvalidArgument
 from embedcore.store import schema
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 
 _checkpoint = schema.checkpoint.c
+_PUT = Upsert(
+    schema.checkpoint,
+    keys=[_checkpoint.name, _checkpoint.generation, _checkpoint.shard],
+    update=[_checkpoint.state],
+)
 
 
 def get_checkpoint(connection: Connection, name: str, generation: int, shard: int) -> dict[str, Any] | None:
@@ -37,13 +42,7 @@ def put_checkpoint(
         raise InvalidArgument(
             f"state of checkpoint {name!r} is not JSON ({error}): use plain values"
         ) from error
-    upsert(
-        connection,
-        schema.checkpoint,
-        [{"name": name, "generation": generation, "shard": shard, "state": text}],
-        keys=[_checkpoint.name, _checkpoint.generation, _checkpoint.shard],
-        update=[_checkpoint.state],
-    )
+    _PUT.execute(connection, [{"name": name, "generation": generation, "shard": shard, "state": text}])
 
 
 def drop_checkpoints(connection: Connection, generation: int) -> None:

@@ -13,18 +13,29 @@ from sqlalchemy import Connection, func, select
 from embedcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from embedcore.migration_types import Migration, MigrationEvent
 from embedcore.store import schema
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 from embedcore.store.generations import put_generation
 from embedcore.types import Generation
 
 _migrations = schema.migrations.c
 _events = schema.migration_events.c
+_PUT = Upsert(schema.migrations, keys=[_migrations.id], update=[_migrations.document])
 
 
 def acquire_epoch(connection: Connection, owner: str, now: float) -> int:
     epoch = _largest_epoch(connection) + 1
     connection.execute(schema.leader.insert(), [{"epoch": epoch, "owner": owner, "at": now}])
     return epoch
+
+
+def check_epoch(connection: Connection, epoch: int) -> None:
+    """The first thing in every transaction of a controller. FailedPrecondition when another one leads."""
+    current = _largest_epoch(connection)
+    if epoch != current:
+        raise FailedPrecondition(
+            f"leader epoch {epoch} is not the current one, {current}: another controller leads;"
+            " acquire the epoch again"
+        )
 
 
 def read_migrations(connection: Connection) -> list[Migration]:
@@ -47,21 +58,12 @@ def put_migration(
 ) -> None:
     """FailedPrecondition for any epoch but the current one. Event numbers continue without holes, and a
     recorded event never changes: AlreadyExists for a number that is taken."""
-    current = _largest_epoch(connection)
-    if epoch != current:
-        raise FailedPrecondition(
-            f"leader epoch {epoch} is not the current one, {current}: another controller leads;"
-            " acquire the epoch again"
-        )
+    check_epoch(connection, epoch)
     number = connection.scalar(select(_migrations.number).where(_migrations.id == migration.id))
     if number is None:
         number = int(connection.scalar(select(func.max(_migrations.number))) or 0) + 1
-    upsert(
-        connection,
-        schema.migrations,
-        [{"id": migration.id, "number": number, "document": migration.model_dump_json()}],
-        keys=[_migrations.id],
-        update=[_migrations.document],
+    _PUT.execute(
+        connection, [{"id": migration.id, "number": number, "document": migration.model_dump_json()}]
     )
     _append_events(connection, migration.id, events)
     for generation in generations:

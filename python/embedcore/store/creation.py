@@ -9,13 +9,17 @@ from sqlalchemy import Connection, inspect, select
 
 from embedcore.errors import DataLoss, FailedPrecondition, InvalidArgument
 from embedcore.store import schema
-from embedcore.store.connection import Database
-from embedcore.store.dialect import upsert
+from embedcore.store.connection import Database, WriteTransaction
+from embedcore.store.dialect import Upsert
+from embedcore.store.schema_steps import upgrade
 
 MAX_SHARDS: Final = 4096
 
 # Keys that only this module writes.
 RESERVED: Final = frozenset({"schema_version", "shards", "simulated", "created_at"})
+
+
+_PUT = Upsert(schema.meta, keys=[schema.meta.c.key], update=[schema.meta.c.value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +29,26 @@ class Marks:
 
 
 def create_or_check(database: Database, shards: int | None, simulated: bool | None, now: float) -> Marks:
-    """Creates the tables in an empty file, or checks that an existing store is what was asked for.
+    """Creates the tables in an empty file, or brings an existing store to the present schema and checks that
+    it is what was asked for.
 
     ``None`` asks for nothing: a new store gets 1 shard and is not simulated. FailedPrecondition when the
     store differs, or was written by a newer embedcore; InvalidArgument for an impossible shard count.
     """
     if shards is not None and (not 1 <= shards <= MAX_SHARDS or shards & (shards - 1)):
         raise InvalidArgument(f"shards must be a power of two from 1 to {MAX_SHARDS}, got {shards}")
-    with database.write() as transaction:
-        connection = transaction.connection
-        if not inspect(connection).has_table(schema.meta.name):
-            _create(connection, shards or 1, bool(simulated), now)
+
+    with database.read() as connection:
+        exists = inspect(connection).has_table(schema.meta.name)
+
+    def create(transaction: WriteTransaction) -> None:
+        _create(transaction.connection, shards or 1, bool(simulated), now)
+
+    if exists:
+        upgrade(database)
+    else:
+        database.write(create)
+    with database.read() as connection:
         marks = _read(connection, database)
     if shards is not None and shards != marks.shards:
         raise FailedPrecondition(
@@ -64,14 +77,25 @@ def write_meta(connection: Connection, key: str, value: str) -> None:
 
 def _put(connection: Connection, values: dict[str, str]) -> None:
     rows = [{"key": key, "value": value} for key, value in values.items()]
-    upsert(connection, schema.meta, rows, keys=[schema.meta.c.key], update=[schema.meta.c.value])
+    _PUT.execute(connection, rows)
 
 
 def _create(connection: Connection, shards: int, simulated: bool, now: float) -> None:
     schema.metadata.create_all(connection)
     connection.execute(
         schema.shards.insert(),
-        [{"shard": shard, "sequence": 0, "checksum": 0, "live": 0} for shard in range(shards)],
+        [
+            {
+                "shard": shard,
+                "sequence": 0,
+                "checksum": 0,
+                "live": 0,
+                "pruned": 0,
+                "pruned_item": 0,
+                "pruned_version": 0,
+            }
+            for shard in range(shards)
+        ],
     )
     marks = {
         "schema_version": str(schema.SCHEMA_VERSION),
@@ -88,10 +112,4 @@ def _read(connection: Connection, database: Database) -> Marks:
     simulated = read_meta(connection, "simulated")
     if version is None or shards is None or simulated is None:
         raise DataLoss(f"{database.path} lacks its creation marks: restore it from a backup")
-    if int(version) != schema.SCHEMA_VERSION:
-        newer = int(version) > schema.SCHEMA_VERSION
-        raise FailedPrecondition(
-            f"{database.path} has schema version {version}, this embedcore knows {schema.SCHEMA_VERSION}: "
-            + ("upgrade embedcore" if newer else "open it once with the embedcore that can migrate it")
-        )
     return Marks(shards=int(shards), simulated=simulated == "1")

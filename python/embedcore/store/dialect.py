@@ -5,12 +5,16 @@ SQLite is the one here; another database adds its branch to these functions and 
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from sqlalchemy import Column, Connection, Engine, Table, create_engine, event
+from sqlalchemy import BindParameter, Column, Connection, Engine, Table, bindparam, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -21,9 +25,20 @@ from embedcore.errors import DataLoss, EmbedcoreError, Internal, ResourceExhaust
 _PAGE_BYTES = 8192
 # The write-ahead log is folded into the file every 32 MiB: amortises the checkpoint's two fsyncs.
 _CHECKPOINT_PAGES = 4096
+# Pages a backup copies in one go: 32 MiB, between two reports of its progress.
+_COPIED_PAGES = 4096
+
+# When a commit returns: "fsync": it is on stable storage. "os": the operating system has it, so it outlives
+# the process, not a loss of power. See docs/durability.md.
+Durability = Literal["fsync", "os"]
+DURABILITIES: Final[tuple[Durability, ...]] = ("fsync", "os")
+_SYNCHRONOUS: Final[Mapping[Durability, str]] = {
+    "fsync": "FULL",  # the write-ahead log is synced by every commit
+    "os": "NORMAL",  # it is synced before it is folded into the file: no order of writes can damage that
+}
 
 
-def sqlite_engine(path: Path, *, writer: bool) -> Engine:
+def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync") -> Engine:
     """An engine over one SQLite file; transactions of a writer take the write lock when they begin.
 
     A reader's connections refuse to write. The engine may be used from any thread.
@@ -41,10 +56,11 @@ def sqlite_engine(path: Path, *, writer: bool) -> Engine:
         connection.isolation_level = None
         run = connection.execute
         if writer:
-            run(f"PRAGMA page_size={_PAGE_BYTES}")
-            run("PRAGMA auto_vacuum=INCREMENTAL")
+            if run("PRAGMA page_count").fetchone() == (0,):  # setting them again would write to the file
+                run(f"PRAGMA page_size={_PAGE_BYTES}")
+                run("PRAGMA auto_vacuum=INCREMENTAL")
             run("PRAGMA journal_mode=WAL")
-            run("PRAGMA synchronous=FULL")  # WAL default: a commit that returned could be lost with the power
+            run(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
             run(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             run("PRAGMA journal_size_limit=67108864")
             run("PRAGMA foreign_keys=ON")
@@ -61,37 +77,104 @@ def sqlite_engine(path: Path, *, writer: bool) -> Engine:
     return engine
 
 
-def upsert(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    keys: Sequence[Column[Any]],
-    update: Sequence[Column[Any]],
-) -> None:
-    """Inserts the rows; where ``keys`` exist, sets ``update`` to the new values. No rows: nothing."""
-    if not rows:
-        return
-    statement = sqlite.insert(table)
-    given = statement.excluded
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[key.name for key in keys],
-            set_={column.name: given[column.name] for column in update},
-        ),
-        list(rows),
-    )
+class Insert:
+    """INSERT of many rows by column name, compiled once: for rows of this size, building and compiling the
+    statement anew in every transaction costs more than SQLite itself. Thread-safe."""
+
+    def __init__(self, table: Table, *, without: Sequence[Column[Any]] = ()) -> None:
+        """``without``: columns that the database fills."""
+        left_out = {column.name for column in without}
+        self._columns = [column.name for column in table.columns if column.name not in left_out]
+        self._statement = self._build(table, {name: bindparam(name) for name in self._columns})
+        self._compiled: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {}
+
+    def _build(self, table: Table, values: Mapping[str, BindParameter[Any]]) -> sqlite.Insert:
+        return sqlite.insert(table).values(values)
+
+    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """No rows: nothing. Values are given as the driver takes them: numbers, text, bytes."""
+        if not rows:
+            return
+        name = connection.dialect.name
+        known = self._compiled.get(name)
+        if known is None:
+            compiled = self._statement.compile(dialect=connection.dialect)
+            order = compiled.positiontup
+            assert order is not None
+            assert len(order) > 1  # a getter of one name would give a bare value
+            known = self._compiled[name] = (str(compiled), itemgetter(*order))
+        text, ordered = known
+        connection.exec_driver_sql(text, [ordered(row) for row in rows])
+
+
+class Upsert(Insert):
+    """An Insert; where ``keys`` exist, sets ``update`` to the new values."""
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        keys: Sequence[Column[Any]],
+        update: Sequence[Column[Any]],
+        without: Sequence[Column[Any]] = (),
+    ) -> None:
+        self._keys = [key.name for key in keys]
+        self._update = [column.name for column in update]
+        super().__init__(table, without=without)
+
+    def _build(self, table: Table, values: Mapping[str, BindParameter[Any]]) -> sqlite.Insert:
+        statement = super()._build(table, values)
+        given = statement.excluded
+        return statement.on_conflict_do_update(
+            index_elements=self._keys, set_={name: given[name] for name in self._update}
+        )
+
+
+def copy_database(connection: Connection, target: Path, report: Callable[[int, int], None]) -> None:
+    """Copies what this read transaction sees into a new file, while writers go on. ``report``: bytes done and
+    in all. The file is not synced."""
+    source = _driver(connection)
+    # The transaction sees its snapshot from its first read on; the copy, in steps, reads that one snapshot.
+    size = source.execute("PRAGMA page_size").fetchone()[0]
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            copy.execute("PRAGMA synchronous=OFF")
+            source.backup(
+                copy,
+                pages=_COPIED_PAGES,
+                progress=lambda _, left, total: report((total - left) * size, total * size),
+            )
+    except sqlite3.Error as error:
+        raise translate(error, target) from error
+
+
+def in_transaction(connection: Connection) -> bool:
+    """Whether the database still has the transaction open: some errors, a full disk, end it all."""
+    return _driver(connection).in_transaction
+
+
+def end_transaction(connection: Connection) -> None:
+    """Rolls back what the database still has open; usually nothing."""
+    driver = _driver(connection)
+    if driver.in_transaction:
+        driver.rollback()
 
 
 def release_pages(connection: Connection, pages: int, path: Path) -> None:
     """Gives up to ``pages`` unused pages of the file back to the file system; no transaction may be open."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
+    driver = _driver(connection)
     try:
         # A script, because execute would stop after the first page: the pragma yields once per page.
         driver.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
     except sqlite3.Error as error:
         raise translate(error, path) from error
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def translate(error: DBAPIError | sqlite3.Error, path: Path) -> EmbedcoreError:
@@ -100,6 +183,10 @@ def translate(error: DBAPIError | sqlite3.Error, path: Path) -> EmbedcoreError:
     name = getattr(original, "sqlite_errorname", "") or type(original).__name__
     if name.startswith("SQLITE_FULL"):
         return ResourceExhausted(f"no space left for {path}: nothing was written; free disk space and retry")
+    if name.startswith("SQLITE_CANTOPEN") and not _can_open():
+        return ResourceExhausted(
+            f"no file descriptor is left to open {path}: close connections, or raise `ulimit -n`, and retry"
+        )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return Unavailable(f"{path} cannot be written ({original}): make its directory writable and retry")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -109,3 +196,12 @@ def translate(error: DBAPIError | sqlite3.Error, path: Path) -> EmbedcoreError:
     if name.startswith("SQLITE_IOERR"):
         return DataLoss(f"the disk failed under {path} ({original}, {name}): check the disk, then reopen")
     return Internal(f"the database refused a statement of embedcore ({name}: {original}): please report it")
+
+
+def _can_open() -> bool:
+    """Whether this process can open one more file: SQLite does not say why it could not."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    return True

@@ -9,12 +9,20 @@ from sqlalchemy import Connection, select
 
 from embedcore.errors import InvalidArgument
 from embedcore.store import schema
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 from embedcore.types import Consumer
 
 _blobs = schema.blobs.c
 _engagement = schema.engagement.c
 SIMULATED = "simulated"
+
+_PUT_CONSUMER = Upsert(schema.consumers, keys=[schema.consumers.c.name], update=[schema.consumers.c.document])
+_PUT_BLOB = Upsert(schema.blobs, keys=[_blobs.kind, _blobs.name], update=[_blobs.value])
+_PUT_TOTALS = Upsert(
+    schema.engagement,
+    keys=[_engagement.migration, _engagement.consumer, _engagement.arm, _engagement.metric],
+    update=[_engagement.total],
+)
 
 
 def read_consumers(connection: Connection) -> list[Consumer]:
@@ -23,18 +31,12 @@ def read_consumers(connection: Connection) -> list[Consumer]:
 
 
 def put_consumer(connection: Connection, consumer: Consumer) -> None:
-    upsert(
-        connection,
-        schema.consumers,
-        [{"name": consumer.name, "document": consumer.model_dump_json()}],
-        keys=[schema.consumers.c.name],
-        update=[schema.consumers.c.document],
-    )
+    _PUT_CONSUMER.execute(connection, [{"name": consumer.name, "document": consumer.model_dump_json()}])
 
 
 def put_blob(connection: Connection, kind: str, name: str, value: bytes) -> None:
     rows = [{"kind": kind, "name": name, "value": value}]
-    upsert(connection, schema.blobs, rows, keys=[_blobs.kind, _blobs.name], update=[_blobs.value])
+    _PUT_BLOB.execute(connection, rows)
 
 
 def get_blob(connection: Connection, kind: str, name: str) -> bytes | None:
@@ -73,12 +75,8 @@ def add_engagement(
     # Once simulated, always marked so: real clicks do not wash it off.
     after[SIMULATED] = 1.0 if simulated else before.get(SIMULATED, 0.0)
     key = {"migration": migration, "consumer": consumer, "arm": arm}
-    upsert(
-        connection,
-        schema.engagement,
-        [{**key, "metric": metric, "total": total} for metric, total in after.items()],
-        keys=[_engagement.migration, _engagement.consumer, _engagement.arm, _engagement.metric],
-        update=[_engagement.total],
+    _PUT_TOTALS.execute(
+        connection, [{**key, "metric": metric, "total": total} for metric, total in after.items()]
     )
 
 

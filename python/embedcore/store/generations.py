@@ -8,12 +8,23 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, func, select
 
 from embedcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from embedcore.store import schema
+from embedcore.store import retention, schema
 from embedcore.store.connection import Database
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 from embedcore.types import Generation, ModelSpec
 
 _STATES = ("serving", "filling", "retired")
+_LIVE = (
+    select(schema.generations.c.number)
+    .where(schema.generations.c.live == 1)
+    .order_by(schema.generations.c.number)
+)
+_PUT_MODEL = Upsert(schema.models, keys=[schema.models.c.name], update=[schema.models.c.document])
+_PUT = Upsert(
+    schema.generations,
+    keys=[schema.generations.c.number],
+    update=[schema.generations.c.live, schema.generations.c.document],
+)
 
 
 class Dimensions:
@@ -48,8 +59,7 @@ class Dimensions:
 
 def live_generations(connection: Connection) -> list[int]:
     """Numbers of the generations that every write must reach, ascending."""
-    table = schema.generations.c
-    return list(connection.scalars(select(table.number).where(table.live == 1).order_by(table.number)))
+    return list(connection.scalars(_LIVE))
 
 
 def read_generations(connection: Connection) -> list[Generation]:
@@ -85,6 +95,8 @@ def create_generation(connection: Connection, model: str, state: str, created_at
             for shard, sequence in heads.items()
         ],
     )
+    if generation.live:
+        retention.hold_generation(connection, generation.number, heads, generation.state == "filling")
     return generation
 
 
@@ -109,6 +121,10 @@ def put_generation(connection: Connection, generation: Generation) -> None:
             f"generation {generation.number} is retired and missed the writes since: create another one"
         )
     _put(connection, generation)
+    if not generation.live:
+        retention.release_generation(connection, generation.number)
+    elif generation.state != "filling":
+        retention.release_hold(connection, retention.backfill_hold(generation.number))
 
 
 def read_models(connection: Connection) -> list[ModelSpec]:
@@ -127,7 +143,7 @@ def put_model(connection: Connection, spec: ModelSpec) -> None:
                 f" {generation.fingerprint.digest}, not {spec.fingerprint.digest}: use another name"
             )
     rows = [{"name": spec.name, "document": spec.model_dump_json()}]
-    upsert(connection, schema.models, rows, keys=[schema.models.c.name], update=[schema.models.c.document])
+    _PUT_MODEL.execute(connection, rows)
 
 
 def _model(connection: Connection, name: str) -> ModelSpec | None:
@@ -137,7 +153,6 @@ def _model(connection: Connection, name: str) -> ModelSpec | None:
 
 
 def _put(connection: Connection, generation: Generation) -> None:
-    table = schema.generations.c
     rows = [
         {
             "number": generation.number,
@@ -145,4 +160,4 @@ def _put(connection: Connection, generation: Generation) -> None:
             "document": generation.model_dump_json(),
         }
     ]
-    upsert(connection, schema.generations, rows, keys=[table.number], update=[table.live, table.document])
+    _PUT.execute(connection, rows)

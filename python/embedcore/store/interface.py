@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcore.errors import FailedPrecondition
 from embedcore.migration_types import Migration, MigrationEvent
 from embedcore.types import (
     Attributes,
@@ -107,8 +108,32 @@ class Coverage:
         return 1.0 if self.live == 0 else self.covered / self.live
 
 
+class LogPruned(FailedPrecondition):
+    """Log entries that a lane would have to read are gone: rebuild its index from the stored vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Somebody still needs what comes after ``sequence`` in the shard; see :meth:`Store.hold`."""
+
+    name: str
+    shard: int
+    sequence: int
+    log: bool  # log entries and tombstones; False: tombstones only
+    generation: int | None  # the hold ends when this generation retires
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune removed."""
+
+    entries: int  # of the log
+    tombstones: int
+
+
 class Store(Protocol):
-    """All methods may be called from any thread. Writes are durable (fsync) when they return."""
+    """All methods may be called from any thread. Writes are durable when they return: after an fsync, or as
+    the store's durability setting says."""
 
     @property
     def shards(self) -> int: ...
@@ -143,7 +168,8 @@ class Store(Protocol):
 
     # Lanes.
     def read_lane(self, generation: int, shard: int, after: int, limit: int) -> LaneBatch | None:
-        """The next batch of a lane, or None when it is at the head."""
+        """The next batch of a lane, or None when it is at the head. LogPruned when entries that this
+        generation would have needed after ``after`` are gone."""
 
     def scan_vectors(
         self, generation: int, shard: int, after_item: int, limit: int
@@ -153,13 +179,34 @@ class Store(Protocol):
     def head(self, shard: int) -> int:
         """The last committed sequence number of a shard."""
 
+    # Retention: the log and the tombstones are pruned behind the slowest who needs them.
+    def hold(
+        self, name: str, shard: int, sequence: int, *, log: bool = True, generation: int | None = None
+    ) -> None:
+        """Takes a durable hold, or moves the one of this name: what comes after ``sequence`` stays, what
+        nobody holds any more is pruned at once. Every live generation has the hold
+        ``retention.lane_hold(number)``, to be moved to the watermark of its oldest kept snapshot, or, while
+        there is none, to what its lane has applied. LogPruned when it comes too late."""
+
+    def release(self, name: str, shard: int | None = None) -> None:
+        """Gives up a hold, on all shards when None; an unknown one is ignored."""
+
+    def holds(self) -> list[Hold]: ...
+    def pruned(self, shard: int) -> int:
+        """Log entries up to this sequence number are gone: a snapshot with a smaller watermark cannot be
+        brought up to date any more."""
+
+    def prune(self) -> Pruned:
+        """Removes log entries and tombstones that nobody holds, in steps between which writers go on."""
+
     # Items.
     def get_item(self, item_id: str, namespace: str = "") -> StoredItem | None: ...
     def get_items(self, items: Sequence[int]) -> list[StoredItem]:
         """By dense number; unknown ones are left out."""
 
-    def names(self, items: Sequence[int]) -> list[tuple[str, str]]:
-        """(id, namespace) per dense number, from memory: on the query path. KeyError for unknown ones."""
+    def names(self, items: Sequence[int]) -> list[tuple[str, str] | None]:
+        """(id, namespace) per dense number, from memory: on the query path. None for a number that is not
+        known, e.g. of an item that was deleted and pruned while a search that had found it was under way."""
 
     def items_of(self, ids: Sequence[str], namespace: str = "") -> NDArray[np.int64]:
         """Dense numbers; -1 where the id is unknown or deleted."""
@@ -215,6 +262,11 @@ class Store(Protocol):
     # Controller documents; each call checks the leader epoch in its transaction.
     def acquire_epoch(self, owner: str) -> int:
         """Takes leadership: a larger epoch than all before; older leaders' transactions are refused."""
+
+    def leading(self, epoch: int) -> Store:
+        """The same store for the controller that has this epoch: every write through it checks, in its own
+        transaction, that the epoch is still the current one, and is refused by FailedPrecondition when it
+        is not. It shares everything with this store, and is not closed by itself."""
 
     def migrations(self) -> list[Migration]: ...
     def migration(self, migration_id: str) -> Migration | None: ...

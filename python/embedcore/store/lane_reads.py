@@ -13,13 +13,16 @@ import numpy as np
 from sqlalchemy import Connection, Select, and_, bindparam, or_, select
 
 from embedcore.store import schema
-from embedcore.store.interface import LaneBatch
+from embedcore.store.interface import LaneBatch, LogPruned
 from embedcore.store.rows import chunks
 from embedcore.store.vectors import intact_rows
 
 _log = schema.log.c
 _items = schema.items.c
 _vectors = schema.vectors.c
+_COUNTERS = select(schema.shards.c.sequence, schema.shards.c.pruned).where(
+    schema.shards.c.shard == bindparam("shard")
+)
 
 
 def read_head(connection: Connection, shard: int) -> int:
@@ -31,7 +34,12 @@ def read_lane(
 ) -> tuple[LaneBatch | None, list[int]]:
     """The batch after ``after`` from at most ``limit`` log entries, or None at the head; and the items
     whose stored vector is damaged, which are left out of the batch."""
-    head = read_head(connection, shard)
+    head, pruned = connection.execute(_COUNTERS, {"shard": shard}).one()
+    if after < pruned and max(after, _since(connection, generation, shard)) < pruned:
+        raise LogPruned(
+            f"generation {generation}, shard {shard}: the log is pruned up to {pruned}, a lane at {after} has"
+            " missed writes: rebuild its index from the stored vectors"
+        )
     if after >= head:
         return None, []
     entries = connection.execute(
@@ -66,6 +74,13 @@ def read_lane(
         upto=upto, removed=np.array(removed, dtype=np.int64), ids=found.items, vectors=found.vectors
     )
     return batch, found.damaged
+
+
+def _since(connection: Connection, generation: int, shard: int) -> int:
+    """Where the generation began: nothing before it was ever meant for one of its lanes."""
+    table = schema.generation_shards.c
+    query = select(table.since).where(table.generation == generation, table.shard == shard)
+    return int(connection.scalar(query) or 0)
 
 
 def _states(generation: int) -> Select[Any]:

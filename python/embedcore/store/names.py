@@ -22,14 +22,14 @@ class NameCache:
         self._database = database
         self._names: dict[int, tuple[str, str]] = {}
 
-    def of(self, items: Sequence[int]) -> list[tuple[str, str]]:
-        """KeyError names the first unknown number."""
+    def of(self, items: Sequence[int]) -> list[tuple[str, str] | None]:
+        """None for a number that is not known: its tombstone was pruned, or it never was given out."""
         names = self._names
         wanted = [int(item) for item in items]
         missing = [item for item in wanted if item not in names]
         if missing:
             self._fill(missing)
-        return [names[item] for item in wanted]
+        return [names.get(item) for item in wanted]
 
     def _fill(self, missing: Sequence[int]) -> None:
         with self._database.read() as connection:

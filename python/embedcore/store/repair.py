@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, case, func, select
 
 from embedcore.store import schema
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 from embedcore.store.generations import live_generations
 from embedcore.store.interface import RepairEntry
 from embedcore.store.rows import chunks
 
 _repair = schema.repair.c
 _items = schema.items.c
+
+_QUEUE = Upsert(
+    schema.repair, keys=[_repair.generation, _repair.item], update=[_repair.attempts, _repair.reason]
+)
 
 # A reason may carry an encoder's whole traceback; the queue keeps what a person reads.
 MAX_REASON = 500
@@ -23,9 +27,8 @@ def put_repairs(
     connection: Connection, generation: int, rows: Sequence[tuple[int, int, str]], now: float
 ) -> None:
     """Entries of (shard, item, reason) for a new version of the item: what was queued of it starts anew."""
-    upsert(
+    _QUEUE.execute(
         connection,
-        schema.repair,
         [
             {
                 "generation": generation,
@@ -38,8 +41,6 @@ def put_repairs(
             }
             for shard, item, reason in rows
         ],
-        keys=[_repair.generation, _repair.item],
-        update=[_repair.attempts, _repair.reason],
     )
 
 
@@ -87,13 +88,7 @@ def add_repairs(
             for row in found
         ]
         _raise_priority(connection, generation, [row.item for row in found], priority)
-        upsert(
-            connection,
-            schema.repair,
-            rows,
-            keys=[_repair.generation, _repair.item],
-            update=[_repair.reason, _repair.attempts],
-        )
+        _QUEUE.execute(connection, rows)
     return added
 
 

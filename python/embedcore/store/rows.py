@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from embedcore.store import schema
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 
 T = TypeVar("T")
 Key = tuple[str, str]  # (namespace, id)
@@ -31,6 +31,8 @@ _CHANGED = [
         "digest",
     )
 ]
+
+_PUT = Upsert(schema.items, keys=[schema.items.c.item], update=_CHANGED)
 
 _ITEM_COLUMNS = (
     schema.items.c.id,
@@ -83,11 +85,6 @@ def find_items(connection: Connection, keys: Iterable[Key]) -> dict[Key, ItemRow
     return found
 
 
-def next_item(connection: Connection) -> int:
-    """The next dense number. Item rows are never removed, so the largest one was given out last."""
-    return int(connection.scalar(select(func.max(schema.items.c.item))) or 0) + 1
-
-
 def put_items(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Inserts new items and replaces the changing columns of known ones."""
-    upsert(connection, schema.items, rows, keys=[schema.items.c.item], update=_CHANGED)
+    _PUT.execute(connection, rows)

@@ -24,10 +24,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     desc,
+    text,
 )
 
-# Raised by one with every change of a table; a store of a newer version is refused.
-SCHEMA_VERSION: Final = 1
+# Raised by one with every change of a table, together with a step in schema_steps.py that changes stores
+# of the version before; a store of a newer version is refused.
+SCHEMA_VERSION: Final = 2
 
 WRITE: Final = "write"
 DELETE: Final = "delete"
@@ -52,13 +54,17 @@ shards = Table(
     Column("sequence", BigInteger, nullable=False, comment="last sequence number given out; 0: none yet"),
     Column("checksum", BigInteger, nullable=False, comment="sum modulo 2^64 of the digests of all its items"),
     Column("live", BigInteger, nullable=False, comment="items that are not deleted"),
+    Column("pruned", BigInteger, nullable=False, comment="log entries up to this one are pruned; 0: none"),
+    # Two maxima over pruned tombstones: what their rows would otherwise have to stay for.
+    Column("pruned_item", BigInteger, nullable=False, comment="no dense number is given out twice"),
+    Column("pruned_version", BigInteger, nullable=False, comment="an id that comes back counts on from it"),
 )
 
 log = Table(
     "log",
     metadata,
     Column("shard", Integer, nullable=False, comment="shard of the item"),
-    Column("sequence", BigInteger, nullable=False, comment="1, 2, ... without holes within the shard"),
+    Column("sequence", BigInteger, nullable=False, comment="without holes from shards.pruned + 1 on"),
     Column("item", BigInteger, nullable=False, comment="dense number of the item"),
     Column(
         "version", BigInteger, nullable=False, comment="the item's version that this entry made or filled"
@@ -82,7 +88,7 @@ items = Table(
     Column("id", String, nullable=False, comment="the caller's id"),
     Column("namespace", String, nullable=False, comment="ids are unique within it"),
     Column("shard", Integer, nullable=False, comment="low bits of XXH64 of the id"),
-    Column("version", BigInteger, nullable=False, comment="1, 2, ...: one more with every write or delete"),
+    Column("version", BigInteger, nullable=False, comment="one more with every write or delete"),
     Column("sequence", BigInteger, nullable=False, comment="log entry that made this version"),
     Column("created_at", Float(53), nullable=False, comment="seconds since the epoch: recency order"),
     Column("updated_at", Float(53), nullable=False, comment="time of the last write or delete"),
@@ -95,6 +101,8 @@ items = Table(
     # Backfill order is this one read backwards: (created_at desc, item desc).
     Index("items_by_recency", "shard", "deleted", "created_at", "item"),
     Index("items_by_namespace", "deleted", "namespace", "item"),
+    # Of tombstones alone: which of them are due to be pruned.
+    Index("items_by_delete", "shard", "sequence", sqlite_where=text("deleted = 1")),
 )
 
 attributes = Table(
@@ -186,6 +194,17 @@ generation_shards = Table(
     Column("shard", Integer, nullable=False, comment="shard"),
     Column("since", BigInteger, nullable=False, comment="head of the shard when the generation was created"),
     PrimaryKeyConstraint("generation", "shard"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("name", String, nullable=False, comment="who holds, e.g. lane/g2"),
+    Column("shard", Integer, nullable=False, comment="shard"),
+    Column("sequence", BigInteger, nullable=False, comment="what comes after it is still needed"),
+    Column("log", SmallInteger, nullable=False, comment="1: log and tombstones; 0: tombstones only"),
+    Column("generation", Integer, comment="the hold ends when it retires; null: when it is released"),
+    PrimaryKeyConstraint("name", "shard"),
 )
 
 migrations = Table(

@@ -6,19 +6,42 @@ become visible in commit order and without holes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from embedcore.store import schema
 from embedcore.store.checksum import to_signed
+from embedcore.store.dialect import Insert
 from embedcore.types import SequenceToken
 
 _ADVANCE = (
     schema.shards.update()
     .where(schema.shards.c.shard == bindparam("of_shard"))
-    .values(sequence=bindparam("sequence"), checksum=bindparam("checksum"), live=bindparam("live"))
+    .values(
+        sequence=bindparam("sequence"),
+        checksum=bindparam("checksum"),
+        live=bindparam("live"),
+        pruned_item=bindparam("pruned_item"),
+        pruned_version=bindparam("pruned_version"),
+    )
 )
+_ALL = select(schema.shards)
+_LARGEST_ITEM = select(func.max(schema.items.c.item))
+_APPEND = Insert(schema.log)
+
+
+@dataclass(slots=True)
+class _Counters:
+    """One row of the shards table."""
+
+    sequence: int
+    checksum: int
+    live: int
+    pruned_item: int
+    pruned_version: int
+    touched: bool = False
 
 
 class Sequencer:
@@ -26,55 +49,72 @@ class Sequencer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sequence: dict[int, int] = {}
-        self._checksum: dict[int, int] = {}
-        self._live: dict[int, int] = {}
-        self._touched: set[int] = set()
         self._entries: list[dict[str, Any]] = []
-        for row in connection.execute(select(schema.shards)):
-            self._sequence[row.shard] = row.sequence
-            self._checksum[row.shard] = row.checksum
-            self._live[row.shard] = row.live
+        self._advanced: set[int] = set()
+        self._shards: dict[int, _Counters] = {
+            row.shard: _Counters(row.sequence, row.checksum, row.live, row.pruned_item, row.pruned_version)
+            for row in connection.execute(_ALL)
+        }
 
     def append(self, shard: int, item: int, version: int, op: str, generation: int | None = None) -> int:
         """A log entry; returns its sequence number."""
-        sequence = self._sequence[shard] + 1
-        self._sequence[shard] = sequence
-        self._touched.add(shard)
+        counters = self._shards[shard]
+        counters.sequence += 1
+        counters.touched = True
+        self._advanced.add(shard)
         self._entries.append(
             {
                 "shard": shard,
-                "sequence": sequence,
+                "sequence": counters.sequence,
                 "item": item,
                 "version": version,
                 "op": op,
                 "generation": generation,
             }
         )
-        return sequence
+        return counters.sequence
 
     def account(self, shard: int, *, digest_change: int, live_change: int) -> None:
         """Moves the shard's checksum (modulo 2^64) and its count of live items."""
-        self._checksum[shard] = to_signed(self._checksum[shard] + digest_change)
-        self._live[shard] += live_change
+        counters = self._shards[shard]
+        counters.checksum = to_signed(counters.checksum + digest_change)
+        counters.live += live_change
+        counters.touched = True
+
+    def forget(self, shard: int, item: int, version: int) -> None:
+        """Tombstones up to this number and version were pruned."""
+        counters = self._shards[shard]
+        counters.pruned_item = max(counters.pruned_item, item)
+        counters.pruned_version = max(counters.pruned_version, version)
+        counters.touched = True
 
     def head(self, shard: int) -> int:
-        return self._sequence[shard]
+        return self._shards[shard].sequence
+
+    def next_item(self) -> int:
+        """The next dense number: larger than every number given out, also to items that are gone."""
+        stored = int(self._connection.scalar(_LARGEST_ITEM) or 0)
+        return max(stored, *(counters.pruned_item for counters in self._shards.values())) + 1
+
+    def first_version(self, shard: int) -> int:
+        """Of an id that is new to the shard. It may have been deleted and pruned: its versions go on."""
+        return self._shards[shard].pruned_version + 1
 
     def flush(self) -> SequenceToken:
-        """Writes log and counters; the token names the shards that advanced."""
-        if self._entries:
-            self._connection.execute(schema.log.insert(), self._entries)
-            self._connection.execute(
-                _ADVANCE,
-                [
-                    {
-                        "of_shard": shard,
-                        "sequence": self._sequence[shard],
-                        "checksum": self._checksum[shard],
-                        "live": self._live[shard],
-                    }
-                    for shard in sorted(self._touched)
-                ],
-            )
-        return {shard: self._sequence[shard] for shard in sorted(self._touched)}
+        """Writes log and counters; the token names the shards whose sequence advanced."""
+        _APPEND.execute(self._connection, self._entries)
+        rows = [
+            {
+                "of_shard": shard,
+                "sequence": counters.sequence,
+                "checksum": counters.checksum,
+                "live": counters.live,
+                "pruned_item": counters.pruned_item,
+                "pruned_version": counters.pruned_version,
+            }
+            for shard, counters in self._shards.items()
+            if counters.touched
+        ]
+        if rows:
+            self._connection.execute(_ADVANCE, rows)
+        return {shard: self._shards[shard].sequence for shard in sorted(self._advanced)}

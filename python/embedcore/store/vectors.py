@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select
 
 from embedcore.store import schema
 from embedcore.store.checksum import decode_vectors, encode_vector, is_intact
-from embedcore.store.dialect import upsert
+from embedcore.store.dialect import Upsert
 from embedcore.store.rows import chunks
 from embedcore.types import Vector, Vectors
 
@@ -31,6 +31,14 @@ _FORGET = (
         _vectors.item == bindparam("of_item"),
     )
     .values(sequence=None)
+)
+
+
+_PUT = Upsert(
+    schema.vectors,
+    keys=[_vectors.generation, _vectors.shard, _vectors.item],
+    update=[_vectors.version, _vectors.sequence, _vectors.checksum, _vectors.data],
+    without=[_vectors.row],
 )
 
 
@@ -60,13 +68,7 @@ def put_vectors(
                 "data": data,
             }
         )
-    upsert(
-        connection,
-        schema.vectors,
-        values,
-        keys=[_vectors.generation, _vectors.shard, _vectors.item],
-        update=[_vectors.version, _vectors.sequence, _vectors.checksum, _vectors.data],
-    )
+    _PUT.execute(connection, values)
 
 
 def forget_current(connection: Connection, generation: int, rows: Sequence[tuple[int, int]]) -> None:

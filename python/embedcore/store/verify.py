@@ -9,6 +9,7 @@ from embedcore.store import schema
 from embedcore.store.checksum import is_intact, item_digest, to_unsigned
 from embedcore.store.generations import live_generations, read_generations
 from embedcore.store.interface import ShardCheck
+from embedcore.store.retention import lane_hold
 
 _items = schema.items.c
 _vectors = schema.vectors.c
@@ -38,6 +39,8 @@ def find_problems(connection: Connection) -> list[str]:
     """Broken invariants, one line each; empty is good. Reads everything, vectors included."""
     return [
         *_shard_problems(connection),
+        *_log_problems(connection),
+        *_hold_problems(connection),
         *_orphans(connection),
         *_stale_marks(connection),
         *_holes(connection),
@@ -61,14 +64,59 @@ def _shard_problems(connection: Connection) -> list[str]:
         )
         if live != row.live:
             problems.append(f"shard {row.shard}: {live} live items, the counter says {row.live}")
-        entries, last = connection.execute(
-            select(func.count(), func.max(schema.log.c.sequence)).where(schema.log.c.shard == row.shard)
+    return problems
+
+
+def _log_problems(connection: Connection) -> list[str]:
+    """The log runs without holes from what was pruned to the head, and names no item that is gone."""
+    problems = []
+    log = schema.log.c
+    for row in connection.execute(select(schema.shards)).all():
+        entries, first, last = connection.execute(
+            select(func.count(), func.min(log.sequence), func.max(log.sequence)).where(log.shard == row.shard)
         ).one()
-        if (entries, last or 0) != (row.sequence, row.sequence):
+        expected = row.sequence - row.pruned
+        found = (entries, first or row.pruned + 1, last or row.pruned)
+        if found != (expected, row.pruned + 1, row.pruned + expected):
             problems.append(
-                f"shard {row.shard}: log has {entries} entries up to {last or 0},"
-                f" the counter says {row.sequence}"
+                f"shard {row.shard}: log has {entries} entries from {first or 0} to {last or 0},"
+                f" the counters say {row.pruned + 1} to {row.sequence}"
             )
+    gone = (
+        select(log.shard, log.sequence, log.item)
+        .select_from(schema.log.outerjoin(schema.items, _items.item == log.item))
+        .where(_items.item.is_(None))
+        .limit(_LISTED)
+    )
+    return problems + [
+        f"shard {row.shard}: log entry {row.sequence} names item {row.item}, which is gone: its tombstone was"
+        " pruned before the log"
+        for row in connection.execute(gone)
+    ]
+
+
+def _hold_problems(connection: Connection) -> list[str]:
+    """What a hold needs is there, and every live generation has spoken for what it needs."""
+    holds = schema.holds.c
+    shards = schema.shards.c
+    broken = (
+        select(holds.name, holds.shard, holds.sequence, shards.pruned)
+        .join_from(schema.holds, schema.shards, holds.shard == shards.shard)
+        .where(holds.log == 1, holds.sequence < shards.pruned)
+    )
+    problems = [
+        f"shard {row.shard}: {row.name} holds the log from {row.sequence}, it is pruned up to {row.pruned}"
+        for row in connection.execute(broken)
+    ]
+    held = {(row.name, row.shard) for row in connection.execute(select(holds.name, holds.shard))}
+    every = list(connection.scalars(select(shards.shard).order_by(shards.shard)))
+    for generation in live_generations(connection):
+        name = lane_hold(generation)
+        problems += [
+            f"shard {shard}: live generation {generation} has no hold {name}"
+            for shard in every
+            if (name, shard) not in held
+        ]
     return problems
 
 

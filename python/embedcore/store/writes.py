@@ -19,7 +19,7 @@ from embedcore.store.checksum import item_digest, to_signed
 from embedcore.store.generations import live_generations
 from embedcore.store.interface import ItemWrite
 from embedcore.store.repair import clear_repairs, put_repairs
-from embedcore.store.rows import ItemRow, Key, find_items, next_item, put_items
+from embedcore.store.rows import ItemRow, Key, find_items, put_items
 from embedcore.store.sequence import Sequencer
 from embedcore.store.vectors import forget_current, put_vectors
 from embedcore.types import Vector, WriteReceipt
@@ -72,14 +72,14 @@ def write_items(
     transaction* count: one that retired meanwhile is left out, one that went live gets repair entries."""
     known = find_items(connection, {(write.namespace, write.id) for write in writes})
     sequencer = Sequencer(connection)
-    number = next_item(connection)
+    number = sequencer.next_item()
     changes: dict[Key, _Change] = {}
     versions: list[int] = []
     for position, write in enumerate(writes):
         key = (write.namespace, write.id)
         change = changes.get(key)
         if change is None:
-            change = _begin(known.get(key), number, write.id, shards, now)
+            change = _begin(sequencer, known.get(key), number, shard_of(write.id, shards), now)
             number += change.old is None
             changes[key] = change
         change.version += 1
@@ -94,9 +94,9 @@ def write_items(
     return WriteReceipt(token=sequencer.flush(), versions=tuple(versions), repairs=repairs)
 
 
-def _begin(old: ItemRow | None, number: int, item_id: str, shards: int, now: float) -> _Change:
+def _begin(sequencer: Sequencer, old: ItemRow | None, number: int, shard: int, now: float) -> _Change:
     if old is None:
-        return _Change(None, number, shard_of(item_id, shards), 0, now)
+        return _Change(None, number, shard, sequencer.first_version(shard) - 1, now)
     # An id that comes back after a delete is a new item by age, and continues its version.
     created_at = now if old.deleted else old.created_at
     return _Change(old, old.item, old.shard, old.version, created_at)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from embedcore.v1 import common_pb2 as embedcore_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65mbedcore/v1/admin.proto\x12\x0c\x65mbedcore.v1\x1a\x19\x65mbedcore/v1/common.proto\"3\n\x0c\x43onsumerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rconsumer_json\x18\x02 \x01(\t\"\x16\n\x14ListConsumersRequest\"F\n\x15ListConsumersResponse\x12-\n\tconsumers\x18\x01 \x03(\x0b\x32\x1a.embedcore.v1.ConsumerInfo\"+\n\x12SetConsumerRequest\x12\x15\n\rconsumer_json\x18\x01 \x01(\t\"q\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x32\n\x0b\x66ingerprint\x18\x03 \x01(\x0b\x32\x1d.embedcore.v1.FingerprintInfo\x12\x11\n\tspec_json\x18\x04 \x01(\t\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.embedcore.v1.ModelInfo\")\n\x14RegisterModelRequest\x12\x11\n\tspec_json\x18\x01 \x01(\t\"\x86\x02\n\x0eGenerationInfo\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x32\n\x0b\x66ingerprint\x18\x04 \x01(\x0b\x32\x1d.embedcore.v1.FingerprintInfo\x12\r\n\x05items\x18\x05 \x01(\x04\x12:\n\x07\x61pplied\x18\x06 \x03(\x0b\x32).embedcore.v1.GenerationInfo.AppliedEntry\x12\x17\n\x0fgeneration_json\x18\x07 \x01(\t\x1a.\n\x0c\x41ppliedEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x18\n\x16ListGenerationsRequest\"L\n\x17ListGenerationsResponse\x12\x31\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1c.embedcore.v1.GenerationInfo\"(\n\x17\x43reateGenerationRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x12\n\x10GetStatusRequest\"\xa3\x01\n\x0ePlatformStatus\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x12\n\nlive_items\x18\x02 \x01(\x04\x12\x14\n\x0crepair_queue\x18\x03 \x01(\x04\x12\x11\n\tsimulated\x18\x04 \x01(\x08\x12\x0b\n\x03now\x18\x05 \x01(\x01\x12\x12\n\ntime_scale\x18\x06 \x01(\x01\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x13\n\x0bstatus_json\x18\x08 \x01(\t\"$\n\x13SetTimeScaleRequest\x12\r\n\x05scale\x18\x01 \x01(\x01\"#\n\x14SetTimeScaleResponse\x12\x0b\n\x03now\x18\x01 \x01(\x01\"\x16\n\x14TakeSnapshotsRequest\"a\n\x0cSnapshotInfo\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\r\n\x05shard\x18\x02 \x01(\r\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"F\n\x15TakeSnapshotsResponse\x12-\n\tsnapshots\x18\x01 \x03(\x0b\x32\x1a.embedcore.v1.SnapshotInfo\"\x1f\n\rVerifyRequest\x12\x0e\n\x06sample\x18\x01 \x01(\r\"7\n\x0eVerifyResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"1\n\x0cShardRequest\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\r\n\x05shard\x18\x02 \x01(\r\"@\n\x0cUpkeepReport\x12\x10\n\x08\x65xamined\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x04\x12\r\n\x05\x66reed\x18\x03 \x01(\x04\"\x13\n\x11ListAlertsRequest\"b\n\x05\x41lert\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x10\n\x08severity\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07summary\x18\x05 \x01(\t\x12\r\n\x05since\x18\x06 \x01(\x01\"9\n\x12ListAlertsResponse\x12#\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x13.embedcore.v1.Alert\"M\n\x0c\x41lertRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x17\n\x0fsilence_seconds\x18\x04 \x01(\x01\x32\xf1\t\n\x0c\x41\x64minService\x12X\n\rListConsumers\x12\".embedcore.v1.ListConsumersRequest\x1a#.embedcore.v1.ListConsumersResponse\x12K\n\x0bSetConsumer\x12 .embedcore.v1.SetConsumerRequest\x1a\x1a.embedcore.v1.ConsumerInfo\x12O\n\nListModels\x12\x1f.embedcore.v1.ListModelsRequest\x1a .embedcore.v1.ListModelsResponse\x12L\n\rRegisterModel\x12\".embedcore.v1.RegisterModelRequest\x1a\x17.embedcore.v1.ModelInfo\x12^\n\x0fListGenerations\x12$.embedcore.v1.ListGenerationsRequest\x1a%.embedcore.v1.ListGenerationsResponse\x12W\n\x10\x43reateGeneration\x12%.embedcore.v1.CreateGenerationRequest\x1a\x1c.embedcore.v1.GenerationInfo\x12I\n\tGetStatus\x12\x1e.embedcore.v1.GetStatusRequest\x1a\x1c.embedcore.v1.PlatformStatus\x12U\n\x0cSetTimeScale\x12!.embedcore.v1.SetTimeScaleRequest\x1a\".embedcore.v1.SetTimeScaleResponse\x12X\n\rTakeSnapshots\x12\".embedcore.v1.TakeSnapshotsRequest\x1a#.embedcore.v1.TakeSnapshotsResponse\x12\x43\n\x06Verify\x12\x1b.embedcore.v1.VerifyRequest\x1a\x1c.embedcore.v1.VerifyResponse\x12\x41\n\x07\x43ompact\x12\x1a.embedcore.v1.ShardRequest\x1a\x1a.embedcore.v1.UpkeepReport\x12\x41\n\x07Rebuild\x12\x1a.embedcore.v1.ShardRequest\x1a\x1a.embedcore.v1.UpkeepReport\x12\x44\n\nSplitShard\x12\x1a.embedcore.v1.ShardRequest\x1a\x1a.embedcore.v1.UpkeepReport\x12O\n\nListAlerts\x12\x1f.embedcore.v1.ListAlertsRequest\x1a .embedcore.v1.ListAlertsResponse\x12\x43\n\x10\x41\x63knowledgeAlert\x12\x1a.embedcore.v1.AlertRequest\x1a\x13.embedcore.v1.Alert\x12?\n\x0cSilenceAlert\x12\x1a.embedcore.v1.AlertRequest\x1a\x13.embedcore.v1.Alertb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65mbedcore/v1/admin.proto\x12\x0c\x65mbedcore.v1\x1a\x19\x65mbedcore/v1/common.proto\"3\n\x0c\x43onsumerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rconsumer_json\x18\x02 \x01(\t\"\x16\n\x14ListConsumersRequest\"F\n\x15ListConsumersResponse\x12-\n\tconsumers\x18\x01 \x03(\x0b\x32\x1a.embedcore.v1.ConsumerInfo\"+\n\x12SetConsumerRequest\x12\x15\n\rconsumer_json\x18\x01 \x01(\t\"q\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x32\n\x0b\x66ingerprint\x18\x03 \x01(\x0b\x32\x1d.embedcore.v1.FingerprintInfo\x12\x11\n\tspec_json\x18\x04 \x01(\t\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.embedcore.v1.ModelInfo\")\n\x14RegisterModelRequest\x12\x11\n\tspec_json\x18\x01 \x01(\t\"\x86\x02\n\x0eGenerationInfo\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x32\n\x0b\x66ingerprint\x18\x04 \x01(\x0b\x32\x1d.embedcore.v1.FingerprintInfo\x12\r\n\x05items\x18\x05 \x01(\x04\x12:\n\x07\x61pplied\x18\x06 \x03(\x0b\x32).embedcore.v1.GenerationInfo.AppliedEntry\x12\x17\n\x0fgeneration_json\x18\x07 \x01(\t\x1a.\n\x0c\x41ppliedEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x18\n\x16ListGenerationsRequest\"L\n\x17ListGenerationsResponse\x12\x31\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1c.embedcore.v1.GenerationInfo\"(\n\x17\x43reateGenerationRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x12\n\x10GetStatusRequest\"\xa3\x01\n\x0ePlatformStatus\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x12\n\nlive_items\x18\x02 \x01(\x04\x12\x14\n\x0crepair_queue\x18\x03 \x01(\x04\x12\x11\n\tsimulated\x18\x04 \x01(\x08\x12\x0b\n\x03now\x18\x05 \x01(\x01\x12\x12\n\ntime_scale\x18\x06 \x01(\x01\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x13\n\x0bstatus_json\x18\x08 \x01(\t\"$\n\rBackupRequest\x12\x13\n\x0b\x64\x65stination\x18\x01 \x01(\t\"\'\n\x0e\x42\x61\x63kupManifest\x12\x15\n\rmanifest_json\x18\x01 \x01(\t\"$\n\x13SetTimeScaleRequest\x12\r\n\x05scale\x18\x01 \x01(\x01\"#\n\x14SetTimeScaleResponse\x12\x0b\n\x03now\x18\x01 \x01(\x01\"\x16\n\x14TakeSnapshotsRequest\"a\n\x0cSnapshotInfo\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\r\n\x05shard\x18\x02 \x01(\r\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\"F\n\x15TakeSnapshotsResponse\x12-\n\tsnapshots\x18\x01 \x03(\x0b\x32\x1a.embedcore.v1.SnapshotInfo\"\x1f\n\rVerifyRequest\x12\x0e\n\x06sample\x18\x01 \x01(\r\"7\n\x0eVerifyResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"1\n\x0cShardRequest\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\r\n\x05shard\x18\x02 \x01(\r\"@\n\x0cUpkeepReport\x12\x10\n\x08\x65xamined\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x04\x12\r\n\x05\x66reed\x18\x03 \x01(\x04\"\x13\n\x11ListAlertsRequest\"b\n\x05\x41lert\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x10\n\x08severity\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07summary\x18\x05 \x01(\t\x12\r\n\x05since\x18\x06 \x01(\x01\"9\n\x12ListAlertsResponse\x12#\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x13.embedcore.v1.Alert\"M\n\x0c\x41lertRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x17\n\x0fsilence_seconds\x18\x04 \x01(\x01\x32\xb6\n\n\x0c\x41\x64minService\x12X\n\rListConsumers\x12\".embedcore.v1.ListConsumersRequest\x1a#.embedcore.v1.ListConsumersResponse\x12K\n\x0bSetConsumer\x12 .embedcore.v1.SetConsumerRequest\x1a\x1a.embedcore.v1.ConsumerInfo\x12O\n\nListModels\x12\x1f.embedcore.v1.ListModelsRequest\x1a .embedcore.v1.ListModelsResponse\x12L\n\rRegisterModel\x12\".embedcore.v1.RegisterModelRequest\x1a\x17.embedcore.v1.ModelInfo\x12^\n\x0fListGenerations\x12$.embedcore.v1.ListGenerationsRequest\x1a%.embedcore.v1.ListGenerationsResponse\x12W\n\x10\x43reateGeneration\x12%.embedcore.v1.CreateGenerationRequest\x1a\x1c.embedcore.v1.GenerationInfo\x12I\n\tGetStatus\x12\x1e.embedcore.v1.GetStatusRequest\x1a\x1c.embedcore.v1.PlatformStatus\x12\x43\n\x06\x42\x61\x63kup\x12\x1b.embedcore.v1.BackupRequest\x1a\x1c.embedcore.v1.BackupManifest\x12U\n\x0cSetTimeScale\x12!.embedcore.v1.SetTimeScaleRequest\x1a\".embedcore.v1.SetTimeScaleResponse\x12X\n\rTakeSnapshots\x12\".embedcore.v1.TakeSnapshotsRequest\x1a#.embedcore.v1.TakeSnapshotsResponse\x12\x43\n\x06Verify\x12\x1b.embedcore.v1.VerifyRequest\x1a\x1c.embedcore.v1.VerifyResponse\x12\x41\n\x07\x43ompact\x12\x1a.embedcore.v1.ShardRequest\x1a\x1a.embedcore.v1.UpkeepReport\x12\x41\n\x07Rebuild\x12\x1a.embedcore.v1.ShardRequest\x1a\x1a.embedcore.v1.UpkeepReport\x12\x44\n\nSplitShard\x12\x1a.embedcore.v1.ShardRequest\x1a\x1a.embedcore.v1.UpkeepReport\x12O\n\nListAlerts\x12\x1f.embedcore.v1.ListAlertsRequest\x1a .embedcore.v1.ListAlertsResponse\x12\x43\n\x10\x41\x63knowledgeAlert\x12\x1a.embedcore.v1.AlertRequest\x1a\x13.embedcore.v1.Alert\x12?\n\x0cSilenceAlert\x12\x1a.embedcore.v1.AlertRequest\x1a\x13.embedcore.v1.Alertb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,32 +64,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_end=934
   _globals['_PLATFORMSTATUS']._serialized_start=937
   _globals['_PLATFORMSTATUS']._serialized_end=1100
-  _globals['_SETTIMESCALEREQUEST']._serialized_start=1102
-  _globals['_SETTIMESCALEREQUEST']._serialized_end=1138
-  _globals['_SETTIMESCALERESPONSE']._serialized_start=1140
-  _globals['_SETTIMESCALERESPONSE']._serialized_end=1175
-  _globals['_TAKESNAPSHOTSREQUEST']._serialized_start=1177
-  _globals['_TAKESNAPSHOTSREQUEST']._serialized_end=1199
-  _globals['_SNAPSHOTINFO']._serialized_start=1201
-  _globals['_SNAPSHOTINFO']._serialized_end=1298
-  _globals['_TAKESNAPSHOTSRESPONSE']._serialized_start=1300
-  _globals['_TAKESNAPSHOTSRESPONSE']._serialized_end=1370
-  _globals['_VERIFYREQUEST']._serialized_start=1372
-  _globals['_VERIFYREQUEST']._serialized_end=1403
-  _globals['_VERIFYRESPONSE']._serialized_start=1405
-  _globals['_VERIFYRESPONSE']._serialized_end=1460
-  _globals['_SHARDREQUEST']._serialized_start=1462
-  _globals['_SHARDREQUEST']._serialized_end=1511
-  _globals['_UPKEEPREPORT']._serialized_start=1513
-  _globals['_UPKEEPREPORT']._serialized_end=1577
-  _globals['_LISTALERTSREQUEST']._serialized_start=1579
-  _globals['_LISTALERTSREQUEST']._serialized_end=1598
-  _globals['_ALERT']._serialized_start=1600
-  _globals['_ALERT']._serialized_end=1698
-  _globals['_LISTALERTSRESPONSE']._serialized_start=1700
-  _globals['_LISTALERTSRESPONSE']._serialized_end=1757
-  _globals['_ALERTREQUEST']._serialized_start=1759
-  _globals['_ALERTREQUEST']._serialized_end=1836
-  _globals['_ADMINSERVICE']._serialized_start=1839
-  _globals['_ADMINSERVICE']._serialized_end=3104
+  _globals['_BACKUPREQUEST']._serialized_start=1102
+  _globals['_BACKUPREQUEST']._serialized_end=1138
+  _globals['_BACKUPMANIFEST']._serialized_start=1140
+  _globals['_BACKUPMANIFEST']._serialized_end=1179
+  _globals['_SETTIMESCALEREQUEST']._serialized_start=1181
+  _globals['_SETTIMESCALEREQUEST']._serialized_end=1217
+  _globals['_SETTIMESCALERESPONSE']._serialized_start=1219
+  _globals['_SETTIMESCALERESPONSE']._serialized_end=1254
+  _globals['_TAKESNAPSHOTSREQUEST']._serialized_start=1256
+  _globals['_TAKESNAPSHOTSREQUEST']._serialized_end=1278
+  _globals['_SNAPSHOTINFO']._serialized_start=1280
+  _globals['_SNAPSHOTINFO']._serialized_end=1377
+  _globals['_TAKESNAPSHOTSRESPONSE']._serialized_start=1379
+  _globals['_TAKESNAPSHOTSRESPONSE']._serialized_end=1449
+  _globals['_VERIFYREQUEST']._serialized_start=1451
+  _globals['_VERIFYREQUEST']._serialized_end=1482
+  _globals['_VERIFYRESPONSE']._serialized_start=1484
+  _globals['_VERIFYRESPONSE']._serialized_end=1539
+  _globals['_SHARDREQUEST']._serialized_start=1541
+  _globals['_SHARDREQUEST']._serialized_end=1590
+  _globals['_UPKEEPREPORT']._serialized_start=1592
+  _globals['_UPKEEPREPORT']._serialized_end=1656
+  _globals['_LISTALERTSREQUEST']._serialized_start=1658
+  _globals['_LISTALERTSREQUEST']._serialized_end=1677
+  _globals['_ALERT']._serialized_start=1679
+  _globals['_ALERT']._serialized_end=1777
+  _globals['_LISTALERTSRESPONSE']._serialized_start=1779
+  _globals['_LISTALERTSRESPONSE']._serialized_end=1836
+  _globals['_ALERTREQUEST']._serialized_start=1838
+  _globals['_ALERTREQUEST']._serialized_end=1915
+  _globals['_ADMINSERVICE']._serialized_start=1918
+  _globals['_ADMINSERVICE']._serialized_end=3252
 # @@protoc_insertion_point(module_scope)

@@ -69,6 +69,11 @@ class AdminServiceStub:
                 request_serializer=embedcore_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=embedcore_dot_v1_dot_admin__pb2.PlatformStatus.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_unary(
+                '/embedcore.v1.AdminService/Backup',
+                request_serializer=embedcore_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_admin__pb2.BackupManifest.FromString,
+                _registered_method=True)
         self.SetTimeScale = channel.unary_unary(
                 '/embedcore.v1.AdminService/SetTimeScale',
                 request_serializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.SerializeToString,
@@ -157,6 +162,13 @@ class AdminServiceServicer:
 
     def GetStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """A consistent copy to a directory of the server's machine, or to a URL that it reaches.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -255,6 +267,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=embedcore_dot_v1_dot_admin__pb2.GetStatusRequest.FromString,
                     response_serializer=embedcore_dot_v1_dot_admin__pb2.PlatformStatus.SerializeToString,
+            ),
+            'Backup': grpc.unary_unary_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=embedcore_dot_v1_dot_admin__pb2.BackupRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_admin__pb2.BackupManifest.SerializeToString,
             ),
             'SetTimeScale': grpc.unary_unary_rpc_method_handler(
                     servicer.SetTimeScale,
@@ -491,6 +508,33 @@ class AdminService:
             '/embedcore.v1.AdminService/GetStatus',
             embedcore_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
             embedcore_dot_v1_dot_admin__pb2.PlatformStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.AdminService/Backup',
+            embedcore_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
+            embedcore_dot_v1_dot_admin__pb2.BackupManifest.FromString,
             options,
             channel_credentials,
             insecure,

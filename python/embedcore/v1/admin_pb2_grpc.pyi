@@ -38,6 +38,8 @@ class AdminServiceStub:
     ListGenerations: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListGenerationsRequest, _admin_pb2.ListGenerationsResponse]
     CreateGeneration: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateGenerationRequest, _admin_pb2.GenerationInfo]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.PlatformStatus]
+    Backup: _grpc.UnaryUnaryMultiCallable[_admin_pb2.BackupRequest, _admin_pb2.BackupManifest]
+    """A consistent copy to a directory of the server's machine, or to a URL that it reaches."""
     SetTimeScale: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetTimeScaleRequest, _admin_pb2.SetTimeScaleResponse]
     """In a simulated data directory alone."""
     TakeSnapshots: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TakeSnapshotsRequest, _admin_pb2.TakeSnapshotsResponse]
@@ -61,6 +63,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListGenerations: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListGenerationsRequest, _admin_pb2.ListGenerationsResponse]  # type: ignore[assignment]
     CreateGeneration: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateGenerationRequest, _admin_pb2.GenerationInfo]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.PlatformStatus]  # type: ignore[assignment]
+    Backup: _aio.UnaryUnaryMultiCallable[_admin_pb2.BackupRequest, _admin_pb2.BackupManifest]  # type: ignore[assignment]
+    """A consistent copy to a directory of the server's machine, or to a URL that it reaches."""
     SetTimeScale: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTimeScaleRequest, _admin_pb2.SetTimeScaleResponse]  # type: ignore[assignment]
     """In a simulated data directory alone."""
     TakeSnapshots: _aio.UnaryUnaryMultiCallable[_admin_pb2.TakeSnapshotsRequest, _admin_pb2.TakeSnapshotsResponse]  # type: ignore[assignment]
@@ -123,6 +127,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PlatformStatus, _abc.Awaitable[_admin_pb2.PlatformStatus]]: ...
+
+    @_abc_1.abstractmethod
+    def Backup(
+        self,
+        request: _admin_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.BackupManifest, _abc.Awaitable[_admin_pb2.BackupManifest]]:
+        """A consistent copy to a directory of the server's machine, or to a URL that it reaches."""
 
     @_abc_1.abstractmethod
     def SetTimeScale(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench import (
     compare,
     datasets,
     dualwrite,
+    durable,
     engines,
     plots,
     recovery,
@@ -207,3 +209,20 @@ def test_recovery_is_measured_against_one_add(data: datasets.Dataset, tmp_path: 
     replayed = recovery.replaying(base, data.metric, tmp_path / "data", 1)
     assert replayed["ratio"]["least"] > 0
     assert set(replayed["open_s"]) == {"snapshot", "stored vectors"}
+
+
+def test_the_store_is_measured_alone_and_beside_indexes(
+    data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.asarray(data.base)[:60]
+    quiet = Console(quiet=True)
+    rate = durable._rate(tmp_path, vectors, "fsync", 5, 2, 0.05, 1, quiet)
+    assert rate["items_per_s"]["median"] > 0
+    assert rate["writes_per_commit"]["median"] >= 1
+    share = durable._share(tmp_path, vectors, data.metric, 20, 2, quiet)
+    assert 0 < share["share_wall"]["least"] <= share["share_wall"]["most"] < 1
+    assert list(tmp_path.iterdir()) == []
+    missing = durable._peer("chroma", tmp_path, vectors, 0.1, None, quiet)
+    assert missing["result"] == "not measured"
+    nowhere = durable._peer("nosuch", tmp_path, vectors, 0.1, Path(sys.executable), quiet)
+    assert nowhere["reason"] == "KeyError: 'nosuch'"

@@ -36,7 +36,8 @@ PLAN = Plan(preflight_items=40, canary_items=40, backfill_chunk=8, simulated_eng
 
 
 def open_platform(data: Path, **options: Any) -> Platform:
-    platform = Platform.open(data, simulated=True, time_scale=TIME_SCALE, **options)
+    # No fsync: a process that is killed leaves the system's cache as it was.
+    platform = Platform.open(data, simulated=True, time_scale=TIME_SCALE, durability="os", **options)
     assert isinstance(platform, Platform)
     return platform
 

@@ -152,10 +152,11 @@ def generations(platform: Platform, seen: Counter[str]) -> list[str]:
                 problems.append(f"{where}: {item.id} is {len(held)} times in the index")
             elif item.item not in queued and generation.state == "serving":
                 problems.append(f"{where}: {item.id} at {item.version} has neither vector nor repair entry")
-        dead = set(range(1, ITEMS + 1)) - {item.item for item in alive}
+        living = {item.item for item in alive}
         for index in indexes:
             assert isinstance(index, Index)
-            problems += [f"{where}: deleted item {item} is in the index" for item in dead if item in index]
+            gone = [item for item in index.ids().tolist() if item not in living]
+            problems += [f"{where}: deleted item {item} is in the index" for item in gone]
     return problems
 
 

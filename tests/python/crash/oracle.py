@@ -90,11 +90,15 @@ class Oracle:
 
     def _problem(self, name: str, intended: str | None, found: Seen) -> str:
         last = self.settled.get(name, Seen(0, GONE))
-        if found == last:
+        # Of an item that is gone the store forgets everything in time; its versions go on all the same.
+        pruned = last.content == GONE and found == Seen(0, GONE)
+        if found == last or pruned:
             return ""
-        cut_off = intended is not None and found == Seen(last.version + 1, intended)
-        if cut_off:
-            return ""
+        if intended is not None and found.content == intended:
+            if found.version == last.version + 1 or (last.content == GONE and found.version > last.version):
+                return ""
+            if intended == GONE and found == Seen(0, GONE):  # deleted, and pruned since
+                return ""
         if last.content == GONE and found.content != GONE:
             return f"{name}: came back as {found}, was deleted at {last}"
         if found.version < last.version:

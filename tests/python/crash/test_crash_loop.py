@@ -61,6 +61,8 @@ def journal(tmp_path: Path) -> Path:
     [
         {"a": Seen(1, "one"), "b": Seen(2, GONE)},
         {"a": Seen(2, "next"), "b": Seen(3, "back"), "c": Seen(1, "new")},
+        {"a": Seen(1, "one")},  # the tombstone of b was pruned
+        {"a": Seen(2, "next"), "b": Seen(7, "back"), "c": Seen(7, "new")},  # versions go on after that
     ],
 )
 def test_the_oracle_takes_a_call_that_was_cut_off_as_done_or_not(

@@ -30,6 +30,7 @@ from embedcore.serving.routes import Route, routes_of, running_migration
 from embedcore.store import SqlStore, open_store
 from embedcore.store.interface import ItemWrite
 from embedcore.types import Consumer, Fingerprint, Generation, ModelSpec, Vector, Vectors, WriteReceipt
+from store.builders import pragma
 
 DIMENSION = {"old": 8, "new": 12, "other": 12}
 NAMES = ("ads", "search")
@@ -212,6 +213,17 @@ class Plenty:
         return self.disk
 
 
+def lead_as_one(store: SqlStore) -> None:
+    """The controller writes through this very object, so that what a test replaces in it is replaced for the
+    controller as well. Epochs are checked all the same."""
+
+    def leading(epoch: int) -> SqlStore:
+        store._epoch = epoch
+        return store
+
+    store.leading = leading  # type: ignore[method-assign]
+
+
 @dataclass
 class World:
     """A data directory that can be closed and opened again, with everything around it."""
@@ -239,9 +251,8 @@ class World:
     def open(self) -> None:
         self.store = open_store(self.path, self.clock, shards=self.shards)
         # Power failures are the store's own tests; without fsync these here take a fifth of the time.
-        raw = self.store.database._writer.connection.dbapi_connection
-        assert raw is not None
-        raw.execute("PRAGMA synchronous=OFF")
+        pragma(self.store, "synchronous=OFF")
+        lead_as_one(self.store)
         self.serving = BruteServing(self.store)
         self.controller = MigrationController(
             MigrationDeps(

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from embedcore.errors import InvalidArgument, ResourceExhausted, Unavailable
+from embedcore.migration.backfill import SWEEP
 from embedcore.migration_types import DAY, Phase, Plan
+from embedcore.store.retention import lane_hold
 from migration.kit import World, embed
 
 Make = Callable[..., World]
@@ -103,6 +105,27 @@ def test_after_a_crash_only_the_last_chunk_is_encoded_again(world: World) -> Non
     twice = {text for text in encoded if encoded.count(text) > 1}
     assert twice == {f"text of {name}" for name in names[20:25]}
     assert len(encoded) == 55
+    complete(world)
+
+
+def test_tombstones_wait_for_the_sweep_that_began_before_them(world: World) -> None:
+    """The lanes have passed the delete; a backfill may still have read the item before it. Then they go."""
+    names = world.corpus(20)
+    begin(world, Plan(backfill_chunk=5))
+    world.controller.backfill.step()
+    world.store.delete_items([names[0]])
+    world.serving.drain()
+    head = world.store.head(0)
+    for number in (1, 2):
+        world.store.hold(lane_hold(number), 0, head, generation=number)
+    assert world.store.get_item(names[0]) is not None
+    world.fill()  # to the end of the sweep in progress: it began before the delete
+    world.clock.advance(SWEEP + 1)
+    world.fill()
+    world.store.prune()
+    assert world.store.get_item(names[0]) is None
+    assert world.store.verify() == []
+    world.serving.drain()
     complete(world)
 
 

@@ -14,8 +14,9 @@ from embedcore.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from embedcore.migration.resources import SystemProbe, estimate
+from embedcore.migration.resources import estimate
 from embedcore.migration_types import DAY, GateResult, Phase, Plan, PlanStep
+from embedcore.resources import SystemProbe
 from migration.kit import World, bad
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from embedcore.store import SqlStore
 from embedcore.store.interface import ItemWrite, LaneBatch
@@ -69,3 +70,15 @@ def raw(store: SqlStore, statement: str, *values: Any) -> int:
     """Changes the file behind the store's back; returns how many rows."""
     with closing(sqlite3.connect(store.database.path)) as connection, connection:
         return connection.execute(statement, values).rowcount
+
+
+def pragma(store: SqlStore, text: str) -> Any:
+    """Runs a pragma on the writing connection; returns the first value of its answer, if any."""
+
+    def run(connection: Connection) -> Any:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        row = driver.execute(f"PRAGMA {text}").fetchone()
+        return None if row is None else row[0]
+
+    return store.database.alone(run)

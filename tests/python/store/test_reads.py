@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 
 from embedcore.store import SqlStore
 from embedcore.types import Attributes
@@ -20,13 +19,12 @@ def test_items_by_number_come_in_the_order_asked_for(store: SqlStore) -> None:
     assert store.items_of([]).dtype == np.int64
 
 
-def test_names_are_remembered_and_unknown_numbers_are_an_error(store: SqlStore) -> None:
+def test_names_are_remembered_and_unknown_numbers_have_none(store: SqlStore) -> None:
     store.write_items([write("a", namespace="n"), write("b")])
     numbers = [item_number(store, "b"), item_number(store, "a", "n")]
     assert store.names(numbers) == [("b", ""), ("a", "n")]
     assert store.names(np.array(numbers)) == [("b", ""), ("a", "n")]  # type: ignore[arg-type]
-    with pytest.raises(KeyError, match="999"):
-        store.names([numbers[0], 999])
+    assert store.names([999, numbers[0]]) == [None, ("b", "")]
 
 
 def test_dense_numbers_are_never_given_out_again(open_at: Callable[..., SqlStore]) -> None:
@@ -102,7 +100,7 @@ def test_attribute_equality_knows_types(store: SqlStore) -> None:
     def names(value: str | int | float | bool) -> list[str]:
         found = store.matching("", {"k": value})
         assert found is not None
-        return [item_id for item_id, _ in store.names(found.tolist())]
+        return [name[0] for name in store.names(found.tolist()) if name is not None]
 
     assert names(1) == names(1.0) == ["i", "f"]
     assert names(True) == ["t"]

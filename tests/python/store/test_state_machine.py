@@ -1,5 +1,6 @@
 """Random histories against a plain dict: writes, deletes, re-adds, late vectors with stale versions,
-generations that come and go in between, crashes by reopening, and lanes that follow in any rhythm."""
+generations that come and go in between, crashes by reopening, lanes that follow in any rhythm, and a log and
+tombstones that are pruned behind them."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from embedcore.clock import ManualClock
 from embedcore.store import SqlStore, open_store
 from embedcore.store.interface import ItemWrite
+from embedcore.store.retention import backfill_hold, lane_hold
 from embedcore.types import StoredItem
 from store.builders import apply, follow, model, vector
 
@@ -34,6 +36,7 @@ class Entry:
     content: str | None = None
     vectors: dict[int, tuple[int, float]] = field(default_factory=dict)  # generation -> version, value
     waiting: set[int] = field(default_factory=set)  # generations with a repair entry
+    pruned: bool = False  # its tombstone has gone
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -47,6 +50,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.retired: list[int] = []
         self.indexes: dict[tuple[int, int], dict[int, float]] = {}
         self.applied: dict[tuple[int, int], int] = {}
+        self.born: dict[tuple[int, int], int] = {}
         self.values = 0.0
 
     def teardown(self) -> None:
@@ -65,6 +69,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.live.append(number)
         for shard in range(SHARDS):
             self.indexes[number, shard] = {}
+            # Nothing before it was ever meant for it, so its lane stands here, wherever it says it does.
+            self.born[number, shard] = self.store.head(shard)
             self.applied[number, shard] = 0
 
     @precondition(lambda self: len(self.live) > 1)
@@ -100,8 +106,14 @@ class StoreMachine(RuleBasedStateMachine):
         receipt = self.store.write_items(writes)
         for write, version in zip(writes, receipt.versions, strict=True):
             entry = self.entries.setdefault((write.id, write.namespace), Entry())
-            entry.version += 1
-            entry.deleted = False
+            if (
+                entry.version == 0 or entry.pruned
+            ):  # an id that is new to its shard counts on from what is gone
+                assert version > entry.version
+                entry.version = version
+            else:
+                entry.version += 1
+            entry.deleted = entry.pruned = False
             entry.content = write.content
             assert version == entry.version
         # The last write of each id decides about vectors.
@@ -177,6 +189,19 @@ class StoreMachine(RuleBasedStateMachine):
         items, rows = self.store.scan_vectors(*key, -1, 100)
         self.indexes[key] = dict(zip(items.tolist(), rows[:, 0].tolist(), strict=True))
 
+    @rule(which=st.integers(0, 9), shard=st.integers(0, SHARDS - 1))
+    def hold_less(self, which: int, shard: int) -> None:
+        """A lane needs nothing any more of what it has applied, a backfill nothing at all."""
+        number = self.live[which % len(self.live)]
+        at = max(self.applied[number, shard], self.born[number, shard])
+        self.store.release(backfill_hold(number), shard)
+        self.store.hold(lane_hold(number), shard, at, generation=number)
+        for (name, namespace), entry in self.entries.items():
+            if entry.deleted and self.store.get_item(name, namespace) is None:
+                entry.pruned = True
+        slowest = min(max(self.applied[one, shard], self.born[one, shard]) for one in self.live)
+        assert self.store.pruned(shard) <= slowest
+
     @rule()
     def reopen(self) -> None:
         self.store.close()
@@ -192,6 +217,9 @@ class StoreMachine(RuleBasedStateMachine):
         stored: dict[tuple[str, str], StoredItem] = {}
         for (name, namespace), entry in self.entries.items():
             found = self.store.get_item(name, namespace)
+            if entry.pruned:
+                assert found is None
+                continue
             assert found is not None
             assert (found.version, found.deleted, found.content) == (
                 entry.version,
@@ -236,7 +264,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=15,
+    max_examples=12,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

@@ -110,6 +110,26 @@ def test_every_live_generation_gets_a_vector_or_a_repair_entry(store: SqlStore, 
     assert store.verify() == []
 
 
+def test_a_vector_and_the_repair_entry_of_another_are_one_transaction(store: SqlStore) -> None:
+    """Where the entry cannot be written, nothing of the item is; and the other way round."""
+    generation(store, "old")
+    generation(store, "new", "filling")
+    for table in ("repair", "vectors", "log"):
+        raw(store, f"CREATE TRIGGER t BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no {table}'); END")
+        with pytest.raises(EmbedcoreError, match=f"no {table}"):
+            store.write_items([write("a", {1: 1.0}, failures={2: "refused"})])
+        assert (store.get_item("a"), store.head(0), store.repair_count(), store.live_items()) == (
+            None,
+            0,
+            0,
+            0,
+        )
+        raw(store, "DROP TRIGGER t")
+    assert store.write_items([write("a", {1: 1.0}, failures={2: "refused"})]).repairs == 1
+    assert store.repair_count(2) == 1
+    assert store.verify() == []
+
+
 def test_a_retired_generation_gets_nothing(store: SqlStore) -> None:
     first = generation(store)
     store.put_generation(first.model_copy(update={"state": "retired"}))

@@ -226,6 +226,13 @@ class FakePlatform(PlatformApi):
             "seconds": 0.5,
         }
 
+    def backup(self, destination: str) -> dict[str, Any]:
+        self._enter("backup")
+        if destination.startswith("/taken"):
+            raise FailedPrecondition(f"{destination} is not empty: a backup goes to a new directory")
+        files = [{"name": "store.sqlite", "bytes": 4096, "sha256": "00"}]
+        return {"destination": destination, "live_items": len(self.items), "files": files, "problems": []}
+
     def set_time_scale(self, scale: float) -> float:
         self._enter("set_time_scale")
         if scale <= 0:
