@@ -19,7 +19,6 @@ from embedcore.server.app import NEED_INDEXES, SERVICES
 from embedcore.server.handlers import seconds_left
 from embedcore.v1 import admin_pb2, admin_pb2_grpc, evaluation_pb2, evaluation_pb2_grpc, jobs_pb2_grpc
 from embedcore.v1.jobs_pb2 import GetJobRequest
-from server.conftest import ANY_PORT
 from support.fake_platform import FakePlatform
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -55,8 +54,9 @@ def test_health_flips_before_the_drain_and_calls_are_still_answered(
 
 
 def test_health_waits_for_recovery_per_service(platform: FakePlatform) -> None:
+    config = ServerConfig(listen="127.0.0.1:0")
     left = ["generation 1, shard 0: replaying 5 of 9 from snapshot 3"]
-    with Server(platform, ANY_PORT, recovering=lambda: left[0]) as server, Client(server.address) as client:
+    with Server(platform, config, recovering=lambda: left[0]) as server, Client(server.address) as client:
         waiting = ("", *NEED_INDEXES)
         assert not any(client.serving(service) for service in waiting)
         assert all(client.serving(service) for service in set(SERVICES) - set(NEED_INDEXES))
