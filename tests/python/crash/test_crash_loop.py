@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[3]
 KILLS = 20  # 500 in `make torture`
 
 
-@pytest.mark.xdist_group("crash")
 def test_kills_lose_nothing_and_bring_nothing_back(tmp_path: Path) -> None:
     """While it ingests, updates, deletes, snapshots, compacts and migrates."""
     with crash_loop(tmp_path, seed=5) as loop:
