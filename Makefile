@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ITEMS ?=
 MINUTES ?= 60
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -75,6 +76,10 @@ mutants: build ## Plant faults in the C++ and Python sources, one after another:
 .PHONY: torture
 torture: build ## Stress tests for MINUTES (60), release and ThreadSanitizer, other random numbers every round
 	python tests/torture.py --minutes $(MINUTES)
+
+.PHONY: fuzz
+fuzz: ## Fuzz the snapshot loader for FUZZ_SECONDS (60) with libFuzzer, where there is a clang++
+	nice tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 .PHONY: proto
 proto: build ## Regenerate python/embedcore/v1 from server/proto

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench ann | churn | compare | dualwrite | scale | truth``."""
+"""The command line: ``python -m bench ann | churn | compare | dualwrite | recovery | scale | truth``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from bench import ann, churn, compare, datasets, dualwrite, durable, engines, scale
+from bench import ann, churn, compare, datasets, dualwrite, durable, engines, recovery, scale
 from bench.checkouts import CheckoutError
 from bench.native_build import BuildError
 
@@ -179,6 +179,38 @@ def dualwrite_command(
         dualwrite.run(wanted, operations, rounds, batch, console, out)
     except BuildError as error:
         _fail(console, error, 1)
+    except (datasets.DataError, ValueError) as error:
+        _fail(console, error, 2)
+
+
+@app.command("recovery")
+def recovery_command(
+    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "clustered",
+    n: Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")] = 100_000,
+    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = 384,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=datasets.VECTORS_VARIABLE,
+            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each case.")] = 3,
+    dtype: Annotated[str, typer.Option(help="Of the index that is saved and loaded.")] = "float32",
+    preset: Annotated[str | None, typer.Option(help="fast: a cheaper build of it.")] = None,
+    snapshot: Annotated[
+        Path | None, typer.Option(help="A snapshot made before, to be loaded in place of one made now.")
+    ] = None,
+    replay: Annotated[bool, typer.Option(help="Also fill a store and replay its log.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/recovery-DATE.")] = None,
+) -> None:
+    """Saving, loading and replaying: how soon an index is back."""
+    console = _console()
+    try:
+        wanted = datasets.Wanted(data, n, dim, None, 100, vectors, depth=10)
+        recovery.run(
+            wanted, rounds, console, out, snapshot=snapshot, dtype=dtype, preset=preset, replay=replay
+        )
     except (datasets.DataError, ValueError) as error:
         _fail(console, error, 2)
 

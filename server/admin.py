@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import PurePath
 
 import grpc
@@ -105,6 +106,30 @@ class AdminService(Service, admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> admin_pb2.PlatformStatus:
         return platform_status_to_message(self.platform.status())
+
+    @unary
+    def TakeSnapshots(
+        self, request: admin_pb2.TakeSnapshotsRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.TakeSnapshotsResponse:
+        return admin_pb2.TakeSnapshotsResponse(
+            snapshots=[
+                admin_pb2.SnapshotInfo(
+                    generation=one.generation,
+                    shard=one.shard,
+                    watermark=one.watermark,
+                    path=one.path,
+                    bytes=one.bytes,
+                )
+                for one in self.platform.snapshot()
+            ]
+        )
+
+    @unary
+    def Verify(
+        self, request: admin_pb2.VerifyRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.VerifyResponse:
+        report = self.platform.verify(request.sample)
+        return admin_pb2.VerifyResponse(problems=report["problems"], report_json=json.dumps(report))
 
     def Compact(
         self, request: admin_pb2.ShardRequest, context: grpc.ServicerContext

@@ -7,7 +7,7 @@ on ``stream_listen`` by threads of their own; so are control calls that take lon
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,6 +52,12 @@ SERVICES = tuple(
     )
 )
 
+# They answer UNAVAILABLE while an index is being recovered; the others do their work meanwhile.
+NEED_INDEXES = tuple(
+    f"embedcore.v1.{name}" for name in ("EvaluationService", "MigrationService", "SearchService")
+)
+_HEALTH_INTERVAL_S = 0.1  # between two looks at the recovery
+
 _OPTIONS: Sequence[tuple[str, Any]] = (
     # A second server on the same port must fail, not share its calls.
     ("grpc.so_reuseport", 0),
@@ -72,7 +78,17 @@ class Server:
     may be called from any thread.
     """
 
-    def __init__(self, platform: PlatformApi, config: ServerConfig | None = None) -> None:
+    def __init__(
+        self,
+        platform: PlatformApi,
+        config: ServerConfig | None = None,
+        recovering: Callable[[], str] = lambda: "",
+    ) -> None:
+        """``recovering``: what is still to be recovered, "" when nothing is. Asked some times a second while
+        the server runs; until it is empty, and whenever it is not, health is NOT_SERVING for the services
+        that need indexes and for the whole.
+        """
+        self._recovering = recovering
         self._config = config or ServerConfig()
         self._endpoint = resolve(self._config)
         self._platform = platform
@@ -111,8 +127,10 @@ class Server:
             self._data.start()  # gRPC frees the port it has bound only by stopping a server that runs
             self.stop(0.0)
             raise
-        for name in ("", *SERVICES):
+        for name in SERVICES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(not self._recovering())
+        threading.Thread(target=self._watch_health, name="health", daemon=True).start()
         elsewhere = self._stream_address
         self._register(self._data, StreamSlots(None, elsewhere, self._draining), bulk=True)
         slots = StreamSlots(self._config.stream_slots, elsewhere, self._draining)
@@ -121,6 +139,15 @@ class Server:
         self._long.start()
         self._address = address
         return self
+
+    def _set_health(self, recovered: bool) -> None:
+        answer = health_pb2.HealthCheckResponse
+        for name in ("", *NEED_INDEXES):
+            self._health.set(name, answer.SERVING if recovered else answer.NOT_SERVING)
+
+    def _watch_health(self) -> None:
+        while not self._draining.wait(_HEALTH_INTERVAL_S):
+            self._set_health(not self._recovering())
 
     def begin_drain(self) -> None:
         """Health turns NOT_SERVING for good, so that no new callers come; calls are still answered."""

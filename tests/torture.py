@@ -1,7 +1,7 @@
 """The stress tests for as long as wanted, round after round with other random numbers: ``make torture``.
 
 Every round runs the programs below as built for release and under ThreadSanitizer, then the tests of pytest
-below. The first failure ends it, with the command that repeats it.
+below, then kills a platform some hundred times. The first failure ends it, with the command that repeats it.
 
     python tests/torture.py --minutes 60
 """
@@ -26,6 +26,7 @@ TESTS = [
     ("test_hnsw", "calls_on_an_item_can_be_ordered"),
     ("test_dualwrite", "threads_"),
 ]
+KILLS = 500  # of the crash loop, in each round
 
 # Of pytest, once a round: each draws its random numbers from the same two settings.
 PYTHON_TESTS = ["tests/python/store/test_power_loss.py"]
@@ -35,6 +36,16 @@ def build(preset: str) -> None:
     subprocess.run(["cmake", "--preset", preset, "--log-level=WARNING"], cwd=ROOT, check=True)
     programs = sorted({program for program, _ in TESTS})
     subprocess.run(["cmake", "--build", "--preset", preset, "--target", *programs], cwd=ROOT, check=True)
+
+
+def crash_loop(seed: int) -> bool:
+    command = [sys.executable, "-m", "crash.loop", "--kills", str(KILLS), "--seed", str(seed)]
+    paths = {"PYTHONPATH": str(ROOT / "tests" / "python")}
+    done = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
+    print(done.stdout, end="")
+    if done.returncode != 0:
+        print(f"{done.stderr}failed; again with: PYTHONPATH=tests/python {shlex.join(command)}")
+    return done.returncode == 0
 
 
 def main() -> int:
@@ -65,7 +76,9 @@ def main() -> int:
                 words = [f"{name}={value}" for name, value in settings.items()]
                 print(f"failed; again with: {' '.join(words)} {shlex.join(command)}")
                 return 1
-        print(f"round {number}: {', '.join(PRESETS)} passed", flush=True)
+        if not crash_loop(number):
+            return 1
+        print(f"round {number}: {', '.join(PRESETS)} and {KILLS} kills passed", flush=True)
         number += 1
         if time.monotonic() >= end:
             return 0

@@ -57,6 +57,7 @@ Floats get(const Index& index, const Ids& ids) {
   {
     const py::gil_scoped_release release;
     status = index.get(span_of(ids), out);
+    if (status.ok()) status = index.health();
   }
   raise_if_error(status);
   return vectors;
@@ -113,7 +114,7 @@ py::dict stats(const Index& index) {
   using namespace py::literals;
   constexpr std::array kinds{"none", "int8", "int4"};
   return py::dict(
-      "live"_a = s.live, "tombstones"_a = s.tombstones,
+      "live"_a = s.live, "tombstones"_a = s.tombstones, "verified"_a = s.verified,
       "codes"_a =
           py::dict("kind"_a = kinds.at(static_cast<std::size_t>(index.config().codes)),
                    "trained_on"_a = s.codes_trained_on, "step"_a = s.codes_step, "error"_a = s.codes_error),
@@ -148,11 +149,11 @@ std::shared_ptr<Index> create(std::uint32_t dim, int metric, std::uint32_t m, st
   return value_or_raise(Index::create(config));
 }
 
-std::shared_ptr<Index> load(const std::string& path) {
+std::shared_ptr<Index> load(const std::string& path, bool mapped) {
   std::optional<Result<std::shared_ptr<Index>>> result;
   {
     const py::gil_scoped_release release;
-    result.emplace(Index::load(path));
+    result.emplace(Index::load(path, mapped));
   }
   return value_or_raise(std::move(*result));
 }
@@ -206,7 +207,7 @@ void register_index(py::module_& m) {
   py::class_<Index, std::shared_ptr<Index>>(m, "Index")
       .def(py::init(&create), py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"),
            py::arg("seed"), py::arg("capacity"), py::arg("dtype") = 0, py::arg("codes") = 0)
-      .def_static("load", &load, py::arg("path"))
+      .def_static("load", &load, py::arg("path"), py::arg("mmap") = false)
       .def("add", &add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),
            py::arg("progress"))
       .def(
@@ -260,6 +261,17 @@ void register_index(py::module_& m) {
             return report(index, &Index::relocate, budget, threads);
           },
           py::arg("budget"), py::arg("threads"))
+      .def_property_readonly("verified", &Index::verified)
+      .def("health", [](const Index& index) { raise_if_error(index.health()); })
+      .def("wait_verified",
+           [](const Index& index) {
+             Status status;
+             {
+               const py::gil_scoped_release release;
+               status = index.wait_verified();
+             }
+             raise_if_error(status);
+           })
       .def("check", &Index::check, py::call_guard<py::gil_scoped_release>())
       .def(
           "save",
@@ -267,8 +279,9 @@ void register_index(py::module_& m) {
             Status status;
             {
               const py::gil_scoped_release release;
-              index.set_tag({std::move(fingerprint), watermark});
-              status = index.save(path);
+              const hnsw::Tag tag{std::move(fingerprint), watermark};
+              status = index.save(path, tag);
+              if (status.ok()) index.set_tag(tag);
             }
             raise_if_error(status);
           },

@@ -1,5 +1,7 @@
 // One query goes straight to Index::search. More go in chunks to search_many, on as many threads as pay;
 // between chunks the calling thread asks whether to go on.
+//
+// Health is asked after the search: an answer from damaged vectors is not returned once the damage is known.
 #include "bindings/search_calls.h"
 
 #include <algorithm>
@@ -104,6 +106,7 @@ py::object search_plain(const hnsw::Index& index, py::handle queries, py::handle
     const py::gil_scoped_release release;
     status = check_queries(index, wanted.queries, 1);
     if (status.ok()) search_one(index, wanted);
+    if (status.ok()) status = index.health();
   } else {
     {
       const py::gil_scoped_release release;
@@ -112,6 +115,7 @@ py::object search_plain(const hnsw::Index& index, py::handle queries, py::handle
     if (status.ok()) {
       for_each_chunk(n, chunk_limit(wanted.k, wanted.ef), static_cast<unsigned>(*most), FilterArgument{},
                      [&](std::size_t first, std::size_t size) { search_chunk(index, wanted, first, size); });
+      status = index.health();
     }
   }
   raise_if_error(status);
@@ -144,6 +148,7 @@ void search(const hnsw::Index& index, const Floats& queries, std::size_t k, std:
   const std::size_t limit = filter.callable ? 1 : chunk_limit(k, ef);
   for_each_chunk(wanted.n, limit, threads, filter,
                  [&](std::size_t first, std::size_t size) { search_chunk(index, wanted, first, size); });
+  raise_if_error(index.health());
 }
 
 py::tuple range_search(const hnsw::Index& index, const Floats& queries, float radius, std::size_t ef,
@@ -163,6 +168,7 @@ py::tuple range_search(const hnsw::Index& index, const Floats& queries, float ra
     if (filter.empty) return;
     index.range_search(query + i * index.config().dim, radius, ef, filter.filter, ids[i], distances[i]);
   });
+  raise_if_error(index.health());
   std::size_t widest = 0;
   for (const auto& row : ids) widest = std::max(widest, row.size());
   Ids all_ids({n, widest});
@@ -186,6 +192,7 @@ Floats scores(const hnsw::Index& index, const Floats& query, const Ids& ids) {
     const py::gil_scoped_release release;
     status = check_queries(index, query.data(), 1);
     if (status.ok()) index.scores(query.data(), {ids.data(), static_cast<std::size_t>(ids.size())}, out);
+    if (status.ok()) status = index.health();
   }
   raise_if_error(status);
   return distances;

@@ -69,8 +69,22 @@ bool Arena::commit(std::size_t bytes) {
   return true;
 }
 
+bool Arena::map(int file, std::uint64_t offset, std::size_t bytes) {
+  if (bytes > reserved_ || bytes % page_size() != 0 || offset % page_size() != 0) return false;
+  void* at = ::mmap(base_, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, file,
+                    static_cast<off_t>(offset));
+  if (at == MAP_FAILED) return false;
+  committed_ = mapped_ = bytes;
+  return true;
+}
+
 void Arena::release(std::size_t from) {
   from = round_up(from, page_size());
+  if (from < mapped_) { // pages of a file would come back as the file has them
+    ::mmap(base_ + from, mapped_ - from, PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    mapped_ = from;
+  }
   if (from < committed_) ::madvise(base_ + from, committed_ - from, MADV_DONTNEED);
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "common/status.h"
 
@@ -22,6 +23,10 @@ class Arena {
   Status reserve(std::size_t wanted, std::size_t minimum);
   // Makes [0, bytes) usable; new pages read as zero. False when the range or the memory is exhausted.
   [[nodiscard]] bool commit(std::size_t bytes);
+  // Makes [0, bytes) usable with the contents of a file from an offset on, both multiples of the page. Pages
+  // are the file's until they are written, then copies; the file never changes. False where the system
+  // refuses. Pre-condition: reserved, nothing committed.
+  [[nodiscard]] bool map(int file, std::uint64_t offset, std::size_t bytes);
   // Gives the pages that lie wholly in [from, committed) back to the system; they read as zero again.
   void release(std::size_t from);
 
@@ -34,6 +39,7 @@ class Arena {
   std::byte* base_ = nullptr;
   std::size_t reserved_ = 0;
   std::size_t committed_ = 0;
+  std::size_t mapped_ = 0; // of a file
 };
 
 // Physical memory of the machine in bytes.

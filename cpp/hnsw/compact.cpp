@@ -34,7 +34,7 @@ std::size_t Index::Impl::retire_some(Slot from, Slot to, State state) {
 void Index::Impl::retire_slots(std::vector<Slot> slots) {
   const Pin pin(*this);
   const auto free = [this, slots] {
-    storage.free(slots);
+    hold.free(slots);
     retired.fetch_sub(slots.size(), std::memory_order_acq_rel);
   };
   if (mutant("early_reuse")) return free();

@@ -1,20 +1,20 @@
 // What an Index is made of. One struct, its verbs in one file each: search.cpp, insert.cpp, remove.cpp,
 // upkeep.cpp, repair.cpp, compact.cpp, relocate.cpp, check.cpp, stats.cpp, snapshot_save.cpp,
-// snapshot_load.cpp.
+// snapshot_load*.cpp.
 //
 // Locks, in the order in which they are taken
 //   upkeep.turn  whose turn it is to do a step of upkeep (upkeep.h)
-//   gate         add, remove and steps of upkeep share it; a few of those steps, check, save and the training
-//                of codes hold it alone
+//   gate         add, remove and steps of upkeep share it; a few of those steps, check, the training of codes
+//                and the moment of a save (snapshot_capture.h) hold it alone
 // Readers take neither: they hold an epoch guard (Pin) and load atomics. Writers share the gate and otherwise
 // take no lock, but where memory grows (storage.h).
 //
 // Switches. To replace, remove or move an item takes more than one store, so a reader can see one without
 // the other. Each such change, any number of them at once, adds one to begun before its first store and one
 // to ended after its last; the exchange of the id's cell (id_table.h) is the moment at which it happens.
-//   * A reader that finds begun at its end equal to ended at its start has seen no change half done;
-//   otherwise
-//     it asks the id table about every candidate, which is the one truth, and drops repeated ids.
+//   * A reader that finds begun at its end equal to ended at its start has seen no change half
+//     done; otherwise it asks the id table about every candidate, which is the one truth, and drops repeated
+//     ids.
 //   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange. A search whose begun at
 //     its start is below has to look for the item elsewhere; one whose begun is not has, by the same order,
 //     seen the exchange before it began.
@@ -34,9 +34,11 @@
 #include "hnsw/kernels.h"
 #include "hnsw/probe.h"
 #include "hnsw/scratch.h"
+#include "hnsw/slot_hold.h"
 #include "hnsw/storage.h"
 #include "hnsw/tree.h"
 #include "hnsw/upkeep.h"
+#include "hnsw/verification.h"
 #include "hnsw/walk.h"
 #include "hnsw/writer_gate.h"
 
@@ -158,9 +160,12 @@ struct Index::Impl {
   // Trains the codes, for the first time or anew, when what is in the index and the batch ask for it.
   void train_if_due(Batch batch);
   [[nodiscard]] bool training_due(std::size_t coming) const;
-  // Replaces the codec and all codes. False when a search did not end in time: nothing changed then.
+  // Replaces the codec and all codes. False when a search did not end in time, or while a snapshot is taken:
+  // nothing changed then.
   bool install(CodecValues values);
   void encode_all(const Codec& with);
+  // From now on walks read codes of this one. Pre-conditions: all codes are its; nobody holds another.
+  void use(std::unique_ptr<const Codec> fresh);
 
   // Measures how distances grow with rank, for the early stop, when the index has grown enough
   // (calibrate.cpp).
@@ -215,6 +220,7 @@ struct Index::Impl {
 
   const Config config;
   Storage storage;
+  SlotHold hold{storage}; // through which slots are freed
   const Kernels* kernels = nullptr;
   Space space;
   std::unique_ptr<const Codec> coding;      // behind space.codec, also while that is null; under the gate
@@ -237,12 +243,14 @@ struct Index::Impl {
   std::atomic<std::size_t> detached{0};   // leaving or detached; changed by upkeep only
   std::atomic<std::size_t> moved{0};      // slots whose node lives elsewhere now
   std::atomic<std::size_t> retired{0};
+  std::atomic<unsigned> saving{0}; // snapshots being taken: no training, no relocation
   Counters counters;
   std::atomic<float> stop_exponent{0};       // of the early stop; 0: none
   std::atomic<std::size_t> calibrated_on{0}; // items there were
 
   mutable std::mutex tag_mutex;
   Tag tag;
+  std::unique_ptr<const Verification> verification; // of a mapped snapshot; else null
 };
 
 } // namespace embedcore::hnsw

@@ -122,6 +122,20 @@ Report Index::repair(const Budget& budget) { return impl_->repair(budget); }
 Report Index::compact(const Budget& budget) { return impl_->compact(budget); }
 Report Index::relocate(const Budget& budget) { return impl_->relocate(budget); }
 std::vector<std::string> Index::check() const { return impl_->check(); }
-Stats Index::stats() const { return impl_->stats(); }
+Stats Index::stats() const {
+  Stats stats = impl_->stats();
+  stats.verified = verified();
+  return stats;
+}
+
+bool Index::verified() const { return impl_->verification == nullptr || impl_->verification->verified(); }
+Status Index::health() const {
+  if (impl_->verification == nullptr) [[likely]]
+    return {};
+  return impl_->verification->health();
+}
+Status Index::wait_verified() const {
+  return impl_->verification == nullptr ? Status{} : impl_->verification->wait();
+}
 
 } // namespace embedcore::hnsw

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -82,6 +83,7 @@ struct Stats {
   std::size_t original_bytes;                         // resident, where they are kept apart from the blocks
   std::size_t live, tombstones, free, retired, slots; // in slots; retired ones wait for readers to leave
   std::size_t block_bytes, node_bytes, upper_bytes, table_bytes, scratch_bytes, other_bytes; // resident
+  bool verified;                   // see Index::verified
   std::vector<std::size_t> levels; // live nodes by top level
   std::size_t degree_min, degree_max;
   double degree_mean;                                                // links on level 0 of live nodes
@@ -91,7 +93,11 @@ struct Stats {
 class Index {
  public:
   static Result<std::shared_ptr<Index>> create(const Config& config);
-  static Result<std::shared_ptr<Index>> load(const std::string& path);
+  // mapped: sections of the file are mapped, not read; the first query does not wait for vectors and codes,
+  // which are verified on a thread in the background (health). Written pages are copied, the file never
+  // changes; it may be replaced or removed, but not be overwritten. Files of older versions are read all the
+  // same.
+  static Result<std::shared_ptr<Index>> load(const std::string& path, bool mapped = false);
   ~Index();
   Index(const Index&) = delete;
   Index& operator=(const Index&) = delete;
@@ -143,8 +149,21 @@ class Index {
   // Writers wait meanwhile.
   [[nodiscard]] Stats stats() const;
 
-  // Writes to a temporary file, syncs, renames, syncs the directory.
-  Status save(const std::string& path) const;
+  // Writes to a temporary file, syncs, renames, syncs the directory. Searches go on; so do writers, which
+  // wait for O(slots), some 3 ms a million, at the beginning. The file holds every item whose add had
+  // returned before the call, at that version or a later one, and none whose remove had. tag: what the file
+  // says; else tag(). Of a mapped index that is not verified yet it waits for that, and fails where damage is
+  // found.
+  Status save(const std::string& path, const std::optional<Tag>& tag = std::nullopt) const;
+
+  // Whether every byte that was loaded has been checked; false while a mapped file still is being, or is
+  // damaged.
+  [[nodiscard]] bool verified() const;
+  // data_loss, with file and chunk, once damage was found in a mapped file: what the index answers may be
+  // wrong from then on, and may have been before. One load.
+  [[nodiscard]] Status health() const;
+  // Waits until verified or damaged; the same as health() then.
+  [[nodiscard]] Status wait_verified() const;
 
   struct Impl; // the graph and its storage; defined inside this folder
 

@@ -43,6 +43,8 @@ bool Index::Impl::movable() const {
 // meanwhile are for the next round, so that what is moved is always one step away.
 bool Index::Impl::move_some(Report& report) {
   const std::unique_lock alone(gate);
+  // A snapshot leaves out links to what moves after its moment.
+  if (saving.load(std::memory_order_acquire) != 0) return false;
   for (int i = 0; i < moved_at_once; ++i) {
     Slot& tail = upkeep.cursor;
     while (tail > 0 && !attached(tail - 1)) --tail;

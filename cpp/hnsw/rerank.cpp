@@ -57,6 +57,9 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     exact.to(fresh.data(), fresh.size(), distances.data());
     scratch.computed += fresh.size();
     for (std::size_t i = 0; i < fresh.size(); ++i) {
+      // Not a number only where a mapped vector is damaged and that is not found yet: no order for sorting.
+      if (!(distances[i] <= std::numeric_limits<float>::max()))
+        distances[i] = std::numeric_limits<float>::max();
       if (best.size() < k || distances[i] <= bound) best.push_back({distances[i], fresh[i]});
     }
     if (best.size() < k) continue;

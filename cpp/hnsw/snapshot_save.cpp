@@ -1,135 +1,45 @@
-// Saving: to a temporary file beside the target, synced, renamed over it, directory synced. A crash leaves
-// the old file or the new one, never a mixture. Searches go on; writers wait.
-//
-// Where upkeep stands in the middle of a round, the file holds the graph as if the round had not begun: nodes
-// that are leaving are tombstones again, links to moved ones lead to where those live now, and links to what
-// has left already are left out.
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
+// Saving: the graph of one moment, copied out while searches and writes go on (snapshot_capture.h), to a
+// temporary file beside the target (snapshot_file.h).
+#include <algorithm>
 #include <cstring>
-#include <filesystem>
 
 #include "common/crc32c.h"
 #include "hnsw/impl.h"
 #include "hnsw/snapshot.h"
+#include "hnsw/snapshot_capture.h"
+#include "hnsw/snapshot_file.h"
 
 namespace embedcore::hnsw {
 
 namespace {
 
-Error failure(const std::string& what, const std::string& path) {
-  const int number = errno;
-  const Code code =
-      number == ENOSPC || number == EDQUOT ? Code::resource_exhausted : Code::failed_precondition;
-  return {code, "cannot " + what + " " + path + ": " + std::strerror(number)};
-}
-
-// A file under a temporary name, which takes its real name only in finish().
-class TemporaryFile {
+// Writes one section after the other, cuts each into chunks and keeps their checksums.
+class SectionWriter {
  public:
-  explicit TemporaryFile(std::string path) : path_(std::move(path)) {
-    static std::atomic<unsigned> counter{0};
-    temporary_ = path_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
-    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (file_ < 0) status_ = failure("create", temporary_);
-    buffer_.reserve(buffer_bytes);
-  }
-  ~TemporaryFile() {
-    if (file_ >= 0) ::close(file_);
-    if (!finished_ && !temporary_.empty()) ::unlink(temporary_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  explicit SectionWriter(TemporaryFile& file) : file_(file) {}
 
-  void write(const void* data, std::size_t n) {
-    const auto* bytes = static_cast<const std::byte*>(data);
-    buffer_.insert(buffer_.end(), bytes, bytes + n);
-    if (buffer_.size() >= buffer_bytes) flush();
-  }
-  void write_at_start(const void* data, std::size_t n) {
-    flush();
-    if (status_.ok() && ::pwrite(file_, data, n, 0) != static_cast<ssize_t>(n)) {
-      status_ = failure("write", temporary_);
-    }
-  }
-  Status finish() {
-    flush();
-    if (status_.ok() && ::fsync(file_) != 0) status_ = failure("sync", temporary_);
-    if (!status_.ok()) return status_;
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-      return failure("rename " + temporary_ + " to", path_);
-    finished_ = true;
-    const std::filesystem::path parent = std::filesystem::path(path_).parent_path();
-    const std::string directory = parent.empty() ? "." : parent.string();
-    const int handle = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (handle < 0) return failure("open", directory);
-    const bool synced = ::fsync(handle) == 0;
-    ::close(handle);
-    return synced ? Status{} : Status(failure("sync", directory));
-  }
-
- private:
-  static constexpr std::size_t buffer_bytes = std::size_t{1} << 20;
-
-  void flush() {
-    std::size_t done = 0;
-    while (status_.ok() && done < buffer_.size()) {
-      const ssize_t n = ::write(file_, buffer_.data() + done, buffer_.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) status_ = failure("write", temporary_);
-      if (n > 0) done += static_cast<std::size_t>(n);
-    }
-    buffer_.clear();
-  }
-
-  std::string path_;
-  std::string temporary_;
-  int file_ = -1;
-  bool finished_ = false;
-  Status status_;
-  std::vector<std::byte> buffer_;
-};
-
-// Writes a section and keeps its checksum.
-class Section {
- public:
-  explicit Section(TemporaryFile& file) : file_(file) {}
-  void write(const void* data, std::size_t n) {
-    crc_ = crc32c(data, n, crc_);
-    file_.write(data, n);
-  }
-  [[nodiscard]] std::uint32_t crc() const { return crc_; }
-
- private:
-  TemporaryFile& file_;
-  std::uint32_t crc_ = 0;
-};
-
-// Cuts the vectors into chunks of 64 KiB, each with its checksum.
-class VectorSection {
- public:
-  explicit VectorSection(TemporaryFile& file) : file_(file) {}
   void write(const void* data, std::size_t n) {
     const auto* bytes = static_cast<const std::byte*>(data);
     file_.write(bytes, n);
+    written_ += n;
     while (n != 0) {
-      const std::size_t part = std::min(n, snapshot::vector_chunk - filled_);
+      const std::size_t part = std::min(n, snapshot::chunk - filled_);
       crc_ = crc32c(bytes, part, crc_);
       bytes += part;
       n -= part;
       filled_ += part;
-      if (filled_ == snapshot::vector_chunk) close_chunk();
+      if (filled_ == snapshot::chunk) close_chunk();
     }
   }
-  std::uint32_t finish() {
+  // Zeros up to the next page; the next section begins there.
+  void finish() {
+    const std::vector<std::byte> zeros(snapshot::whole_pages(written_) - written_);
+    write(zeros.data(), zeros.size());
     if (filled_ != 0) close_chunk();
-    Section section(file_);
-    section.write(checksums_.data(), checksums_.size() * sizeof(std::uint32_t));
-    return section.crc();
+    written_ = 0;
   }
+  void note(std::uint32_t crc) { checksums_.push_back(crc); }
+  [[nodiscard]] std::vector<std::uint32_t>& checksums() { return checksums_; }
 
  private:
   void close_chunk() {
@@ -140,126 +50,163 @@ class VectorSection {
 
   TemporaryFile& file_;
   std::vector<std::uint32_t> checksums_;
+  std::uint64_t written_ = 0; // of this section
+  std::size_t filled_ = 0;    // of this chunk
   std::uint32_t crc_ = 0;
-  std::size_t filled_ = 0;
 };
 
-void write_links(Section& section, const Storage& storage, Links links) {
-  std::vector<Slot> written(links.count, no_slot);
-  for (std::size_t i = 0; i < links.count; ++i) {
-    Slot slot = links.load(i);
-    if (slot != no_slot && storage.state(slot) == State::moved) {
-      slot = storage.parent(slot);
-      if (links.find(slot) != links.count) slot = no_slot;
+class Saver {
+ public:
+  Saver(const Index::Impl& index, const Capture& moment, TemporaryFile& file)
+      : x_(index), file_(file), out_(file), moment_(moment) {}
+
+  void write(const Tag& tag) {
+    const Slot end = moment_.end();
+    header_.magic = snapshot::magic;
+    header_.version = snapshot::version;
+    header_.header_bytes = static_cast<std::uint32_t>(snapshot::header_bytes(tag.fingerprint.size()));
+    describe(tag);
+    std::vector<char> first(header_.header_bytes, '\0');
+    file_.write(first.data(), first.size());
+
+    for (Slot slot = 0; slot < end && file_.status().ok(); ++slot) node(slot);
+    header_.runs = runs_;
+    out_.finish();
+    for (Slot slot = 0; slot < end && file_.status().ok(); ++slot) upper(slot);
+    out_.finish();
+    for (Slot slot = 0; slot < end && file_.status().ok(); ++slot) block(slot);
+    if (end % snapshot::link_group != 0) link_checksums_.push_back(group_crc_);
+    out_.finish();
+    if (header_.original_bytes != 0) {
+      const std::vector<std::byte> nothing(header_.original_bytes);
+      for (Slot slot = 0; slot < end && file_.status().ok(); ++slot)
+        out_.write(moment_.holds(slot) ? x_.storage.original(slot) : nothing.data(), nothing.size());
     }
-    if (slot != no_slot && in_graph(storage.state(slot))) written[i] = slot;
+    out_.finish();
+    if (moment_.coded()) out_.write(moment_.codes().mean.data(), x_.config.dim * sizeof(float));
+    out_.finish();
+    checksums();
+    header_.file_bytes = snapshot::Layout(header_).file_bytes;
+    finish_header(first, tag);
   }
-  section.write(written.data(), written.size() * sizeof(Slot));
-}
+
+ private:
+  void describe(const Tag& tag) {
+    header_.dim = x_.config.dim;
+    header_.metric = static_cast<std::uint8_t>(x_.config.metric);
+    header_.dtype = static_cast<std::uint8_t>(x_.config.dtype);
+    header_.codes = static_cast<std::uint8_t>(x_.config.codes);
+    header_.m = x_.config.m;
+    header_.ef_construction = x_.config.ef_construction;
+    header_.seed = x_.config.seed;
+    header_.watermark = tag.watermark;
+    header_.slots = moment_.end();
+    header_.entry_slot = moment_.entry().slot;
+    header_.entry_level = moment_.entry().level;
+    header_.block_bytes = static_cast<std::uint32_t>(x_.storage.block_bytes());
+    header_.original_bytes =
+        x_.config.codes == Codes::none ? 0 : static_cast<std::uint32_t>(x_.storage.originals().bytes);
+    header_.fingerprint_bytes = static_cast<std::uint32_t>(tag.fingerprint.size());
+    header_.stop_exponent = moment_.stop_exponent();
+    const CodecValues& codes = moment_.codes();
+    header_.codes_trained_on = codes.trained_on;
+    header_.codes_step = codes.step;
+    header_.codes_error = codes.error;
+    header_.codes_high = codes.high;
+    header_.codes_high_error = codes.high_error;
+  }
+
+  void node(Slot slot) {
+    snapshot::NodeRecord record{};
+    const State state = moment_.state(slot);
+    record.state = static_cast<std::uint8_t>(state);
+    record.parent = no_slot;
+    if (moment_.holds(slot)) {
+      const Node& node = x_.storage.node(slot);
+      record.id = node.id;
+      record.upper = node.level == 0 ? 0 : runs_;
+      record.parent = moment_.parent(slot);
+      record.inverse_norm = node.inverse_norm;
+      record.level = node.level;
+      runs_ += node.level;
+      header_.live += state == State::live ? 1u : 0u;
+    }
+    out_.write(&record, sizeof(record));
+  }
+
+  void upper(Slot slot) {
+    if (!moment_.holds(slot)) return;
+    words_.resize(x_.config.m);
+    for (std::uint32_t level = 1; level <= x_.storage.node(slot).level; ++level) {
+      moment_.links(slot, level, words_);
+      out_.write(words_.data(), words_.size() * sizeof(Word));
+    }
+  }
+
+  void block(Slot slot) {
+    const Storage::Rows rows = x_.storage.rows();
+    block_.assign(x_.storage.block_bytes(), std::byte{0});
+    const std::size_t places = x_.storage.link_places();
+    words_.assign(places, empty_word);
+    if (moment_.holds(slot)) {
+      moment_.links(slot, 0, std::span(words_).first(std::size_t{2} * x_.config.m));
+      // Before training there is nothing in the place of the codes.
+      const bool filled = x_.config.codes == Codes::none || moment_.coded();
+      if (filled) std::memcpy(block_.data() + places * sizeof(Word), x_.storage.row(slot), rows.bytes);
+    }
+    std::memcpy(block_.data(), words_.data(), places * sizeof(Word));
+    group_crc_ = crc32c(block_.data(), places * sizeof(Word), group_crc_);
+    if ((slot + 1) % snapshot::link_group == 0) link_checksums_.push_back(std::exchange(group_crc_, 0));
+    out_.write(block_.data(), block_.size());
+  }
+
+  void checksums() {
+    auto all = std::move(out_.checksums());
+    all.insert(all.end(), link_checksums_.begin(), link_checksums_.end());
+    all.resize(snapshot::whole_pages(all.size() * sizeof(std::uint32_t)) / sizeof(std::uint32_t));
+    file_.write(all.data(), all.size() * sizeof(std::uint32_t));
+    header_.checksums_crc = crc32c(all.data(), all.size() * sizeof(std::uint32_t));
+  }
+
+  void finish_header(std::vector<char>& first, const Tag& tag) {
+    std::memcpy(first.data(), &header_, snapshot::header_fields);
+    std::memcpy(first.data() + snapshot::header_fields, tag.fingerprint.data(), tag.fingerprint.size());
+    const std::uint32_t crc = crc32c(first.data(), first.size() - sizeof(crc));
+    std::memcpy(first.data() + first.size() - sizeof(crc), &crc, sizeof(crc));
+    file_.write_at_start(first.data(), first.size());
+  }
+
+  const Index::Impl& x_;
+  TemporaryFile& file_;
+  SectionWriter out_;
+  const Capture& moment_;
+  snapshot::Header header_{};
+  std::uint32_t runs_ = 0;
+  std::vector<Word> words_;
+  std::vector<std::byte> block_;
+  std::vector<std::uint32_t> link_checksums_;
+  std::uint32_t group_crc_ = 0;
+};
 
 } // namespace
 
-Status Index::save(const std::string& path) const {
-  const Impl& x = *impl_;
-  const Tag tag = this->tag();
-  if (tag.fingerprint.size() > snapshot::most_fingerprint) {
-    return {Code::invalid_argument, "the fingerprint has " + std::to_string(tag.fingerprint.size()) +
+Status write_snapshot(const Index::Impl& index, const Capture& moment, const Tag& tag,
+                      const std::string& path) {
+  TemporaryFile file(path);
+  if (!file.status().ok()) return file.status();
+  Saver(index, moment, file).write(tag);
+  return file.finish();
+}
+
+Status Index::save(const std::string& path, const std::optional<Tag>& tag) const {
+  const Tag kept = tag ? *tag : this->tag();
+  if (kept.fingerprint.size() > snapshot::most_fingerprint) {
+    return {Code::invalid_argument, "the fingerprint has " + std::to_string(kept.fingerprint.size()) +
                                         " bytes; at most 65535 are kept"};
   }
-  TemporaryFile file(path);
-  const std::unique_lock alone(x.gate);
-  const Slot end = x.storage.end();
-
-  snapshot::Header header{};
-  header.magic = snapshot::magic;
-  header.version = snapshot::version;
-  header.header_bytes = static_cast<std::uint32_t>(snapshot::header_bytes(tag.fingerprint.size()));
-  header.dim = x.config.dim;
-  header.metric = static_cast<std::uint8_t>(x.config.metric);
-  header.dtype = static_cast<std::uint8_t>(x.config.dtype);
-  header.codes = static_cast<std::uint8_t>(x.config.codes);
-  header.stop_exponent = x.stop_exponent.load();
-  header.m = x.config.m;
-  header.ef_construction = x.config.ef_construction;
-  header.seed = x.config.seed;
-  header.watermark = tag.watermark;
-  header.live = x.live.load();
-  header.slots = end;
-  header.entry_slot = x.entry().slot;
-  header.entry_level = x.entry().level;
-  header.fingerprint_bytes = static_cast<std::uint32_t>(tag.fingerprint.size());
-  std::vector<char> first(header.header_bytes, '\0');
-  file.write(first.data(), first.size());
-
-  VectorSection vectors(file);
-  const std::size_t row = x.storage.originals().bytes;
-  const std::vector<std::byte> nothing(row);
-  for (Slot slot = 0; slot < end; ++slot) {
-    vectors.write(in_graph(x.storage.state(slot)) ? x.storage.original(slot) : nothing.data(), row);
-  }
-  header.vector_checksums_crc = vectors.finish();
-
-  Section mean(file);
-  if (x.coding != nullptr) {
-    const CodecValues& values = x.coding->values();
-    header.codes_step = values.step;
-    header.codes_error = values.error;
-    header.codes_high = values.high;
-    header.codes_high_error = values.high_error;
-    header.codes_trained_on = values.trained_on;
-    mean.write(values.mean.data(), values.mean.size() * sizeof(float));
-  }
-  header.mean_crc = mean.crc();
-
-  Section nodes(file);
-  std::uint32_t runs = 0;
-  for (Slot slot = 0; slot < end; ++slot) {
-    snapshot::NodeRecord record{};
-    record.parent = no_slot;
-    const State state = x.storage.state(slot);
-    if (in_graph(state)) {
-      const Node& node = x.storage.node(slot);
-      record = {node.id,
-                node.level == 0 ? 0 : runs,
-                x.storage.parent(slot),
-                node.inverse_norm,
-                static_cast<std::uint8_t>(is_leaving(state) ? State::tombstone : state),
-                node.level,
-                0};
-      runs += node.level;
-    } else if (state == State::detached) {
-      record.state = static_cast<std::uint8_t>(state); // counts as a tombstone until it is compacted
-    }
-    nodes.write(&record, sizeof(record));
-  }
-  header.nodes_crc = nodes.crc();
-  header.runs = runs;
-
-  Section base(file);
-  const std::vector<Slot> empty(2 * x.config.m, no_slot);
-  for (Slot slot = 0; slot < end; ++slot) {
-    if (in_graph(x.storage.state(slot))) {
-      write_links(base, x.storage, x.storage.links(slot, 0));
-    } else {
-      base.write(empty.data(), empty.size() * sizeof(Slot));
-    }
-  }
-  header.base_links_crc = base.crc();
-  Section upper(file);
-  for (Slot slot = 0; slot < end; ++slot) {
-    if (!in_graph(x.storage.state(slot))) continue;
-    for (std::uint32_t l = 1; l <= x.storage.node(slot).level; ++l)
-      write_links(upper, x.storage, x.storage.links(slot, l));
-  }
-  header.upper_links_crc = upper.crc();
-
-  header.file_bytes = snapshot::file_bytes(header);
-  std::memcpy(first.data(), &header, snapshot::header_fields);
-  std::memcpy(first.data() + snapshot::header_fields, tag.fingerprint.data(), tag.fingerprint.size());
-  const std::uint32_t crc = crc32c(first.data(), first.size() - sizeof(crc));
-  std::memcpy(first.data() + first.size() - sizeof(crc), &crc, sizeof(crc));
-  file.write_at_start(first.data(), first.size());
-  return file.finish();
+  // What was mapped and not yet verified would be written with checksums that hold, damage included.
+  if (Status s = wait_verified(); !s.ok()) return s;
+  return write_snapshot(*impl_, Capture(*impl_), kept, path);
 }
 
 } // namespace embedcore::hnsw

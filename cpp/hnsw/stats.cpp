@@ -34,7 +34,7 @@ Stats Index::Impl::stats() const {
   s.stop_exponent = stop_exponent.load();
   s.tombstones = tombstones.load();
   s.free = storage.free_count();
-  s.retired = retired.load();
+  s.retired = retired.load() + hold.kept();
   s.slots = storage.end();
   std::size_t links_in_all = 0;
   for (Slot slot = 0; slot < s.slots; ++slot) {

@@ -17,6 +17,13 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + un
 
 } // namespace
 
+Storage::Shape Storage::shape(const Config& config) {
+  const std::size_t original = Originals(config).bytes();
+  const std::size_t offset = round_up(std::size_t{2} * config.m * sizeof(Slot), cache_line);
+  const std::size_t row = config.codes == Codes::none ? original : Codec::bytes(config);
+  return {offset, row, offset + round_up(row, cache_line), original};
+}
+
 // A free run says in its first link which one lies below it.
 struct Storage::Below {
   const Storage& storage;
@@ -36,10 +43,11 @@ Status Storage::create(const Config& config) {
   base_links_ = 2 * config.m;
   upper_links_ = config.m;
   kept_.emplace(config);
-  original_bytes_ = kept_->bytes();
-  row_offset_ = round_up(base_links_ * sizeof(Slot), cache_line);
-  row_bytes_ = config.codes == Codes::none ? original_bytes_ : Codec::bytes(config);
-  block_bytes_ = row_offset_ + round_up(row_bytes_, cache_line);
+  const Shape shape = Storage::shape(config);
+  original_bytes_ = shape.original_bytes;
+  row_offset_ = shape.row_offset;
+  row_bytes_ = shape.row_bytes;
+  block_bytes_ = shape.block_bytes;
 
   // Address space costs nothing, but there is not an endless amount: four times what this machine can
   // hold, and no less than the capacity that was hinted at, as far as the system grants it.
@@ -199,6 +207,21 @@ Status Storage::restore(Slot end, std::uint32_t runs) {
   runs_.restore(runs);
   slots_.restore(end);
   return {};
+}
+
+Status Storage::restore(Slot end, std::uint32_t runs, const Mapped& mapped) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto map = [&mapped](Arena& arena, const Mapped::Range& range) {
+      return range.bytes == 0 || arena.map(mapped.file, range.at, range.bytes);
+    };
+    if (end > max_slots_ || runs > max_runs_ || !map(nodes_, mapped.nodes) || !map(upper_, mapped.upper) ||
+        !map(blocks_, mapped.blocks) || !map(originals_, mapped.originals)) {
+      return {Code::resource_exhausted,
+              "the system maps no file of " + std::to_string(end) + " items: load it without mmap"};
+    }
+  }
+  return restore(end, runs); // whose commits are within what is mapped
 }
 
 void Storage::restore_free(std::span<const Slot> slots) {

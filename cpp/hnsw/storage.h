@@ -104,6 +104,11 @@ struct Links {
 class Storage {
  public:
   Status create(const Config& config);
+  // Bytes of a block and of what is in it, and of an original.
+  struct Shape {
+    std::size_t row_offset, row_bytes, block_bytes, original_bytes;
+  };
+  [[nodiscard]] static Shape shape(const Config& config);
 
   [[nodiscard]] Node& node(Slot slot) const { return node_base_[slot]; }
   // What walks read. Pre-condition of code: the index has codes.
@@ -119,6 +124,7 @@ class Storage {
   [[nodiscard]] Rows rows() const { return {block_base_ + row_offset_, block_bytes_, row_bytes_}; }
   [[nodiscard]] Rows originals() const { return {original_base_, original_stride_, original_bytes_}; }
   [[nodiscard]] const std::byte* blocks() const { return block_base_; }
+  [[nodiscard]] std::byte* block(Slot slot) const { return block_base_ + slot * block_bytes_; }
   // The level-0 links and the first line of the row, from memory.
   void ask_for_block(Slot slot) const {
     const std::byte* block = block_base_ + slot * block_bytes_;
@@ -177,8 +183,18 @@ class Storage {
   [[nodiscard]] Slot lowest_free() const { return free_.lowest(); }
   // For load: slots [0, end) exist, in the states that the caller writes; upper runs [0, runs) are used.
   Status restore(Slot end, std::uint32_t runs);
+  // The same with the contents of a file's sections, which written pages part from; the file never changes.
+  struct Mapped {
+    int file;
+    struct Range {
+      std::uint64_t at, bytes; // multiples of a page
+    } nodes, upper, blocks, originals;
+  };
+  Status restore(Slot end, std::uint32_t runs, const Mapped& mapped);
   void restore_free(std::span<const Slot> slots);
   [[nodiscard]] std::uint32_t upper_end() const { return runs_.end(); }
+  [[nodiscard]] Slot* upper_links() const { return upper_base_; } // all runs
+  [[nodiscard]] Node* nodes() const { return node_base_; }
 
   struct Resident {
     std::size_t blocks, originals, nodes, upper, lists; // bytes

@@ -25,6 +25,7 @@ constexpr double tolerated = 0.02; // share of values cut off; 0.0001 to 0.01 is
 
 bool Index::Impl::training_due(std::size_t coming) const {
   if (config.codes == Codes::none || codec_held.load(std::memory_order_acquire)) return false;
+  if (saving.load(std::memory_order_acquire) != 0) return false; // not now: see install
   const std::size_t there = live.load(std::memory_order_relaxed);
   // The codec itself may be replaced and freed at any moment: whoever asks holds neither gate nor pin.
   const std::uint64_t base = trained_on.load(std::memory_order_relaxed);
@@ -66,6 +67,7 @@ void Index::Impl::train_if_due(Batch batch) {
 
 // Pre-condition: gate held alone.
 bool Index::Impl::install(CodecValues values) {
+  if (saving.load(std::memory_order_acquire) != 0) return false; // codes are being copied out
   const Codec* old = space.codec.load(std::memory_order_acquire);
   auto fresh = std::make_unique<const Codec>(config, *kernels, std::move(values));
   if (old != nullptr) {
@@ -82,12 +84,16 @@ bool Index::Impl::install(CodecValues values) {
     }
   }
   encode_all(*fresh);
+  use(std::move(fresh));
+  return true;
+}
+
+void Index::Impl::use(std::unique_ptr<const Codec> fresh) {
   coding = std::move(fresh);
   trained_on.store(coding->values().trained_on, std::memory_order_relaxed);
   cut.store(0, std::memory_order_relaxed);
   added_at_training.store(counters.added.load(std::memory_order_relaxed), std::memory_order_relaxed);
   space.codec.store(coding.get(), std::memory_order_release);
-  return true;
 }
 
 void Index::Impl::encode_all(const Codec& with) {

@@ -52,6 +52,10 @@ std::uint64_t Index::Impl::horizon(const Budget& budget) {
 }
 
 Report Index::Impl::run_upkeep(Verb verb, const Budget& budget) {
+  // Whoever calls until all is done must not spin while a snapshot puts relocation off.
+  while (verb == Verb::relocate && saving.load(std::memory_order_acquire) != 0 && !spent(budget)) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
   reclaim(); // what an earlier call retired may be free by now
   const std::uint64_t until = verb == Verb::relocate ? 0 : horizon(budget);
   Report total;

@@ -99,10 +99,13 @@ inline std::size_t rank_of(const float* values, std::size_t n, float x) {
 // before the one ahead of it is written over its first place.
 template <class Sixteen, class T>
 inline void make_room(T* values, std::size_t at, std::size_t size) {
-  Sixteen block = *reinterpret_cast<const Sixteen*>(values + at);
+  // Copied, not cast: of a type that comes as an argument clang forgets that it may lie at any alignment.
+  Sixteen block;
+  __builtin_memcpy(&block, values + at, sizeof(block));
   for (; at < size; at += 16) {
-    const Sixteen next = *reinterpret_cast<const Sixteen*>(values + at + 16);
-    *reinterpret_cast<Sixteen*>(values + at + 1) = block;
+    Sixteen next;
+    __builtin_memcpy(&next, values + at + 16, sizeof(next));
+    __builtin_memcpy(values + at + 1, &block, sizeof(block));
     block = next;
   }
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -46,12 +47,24 @@ struct Work {
   std::atomic<std::size_t> next{0};
   std::atomic<bool> stop{false};
 
-  void row(std::size_t i) const {
+  std::mutex failing{};
+  Status failure{}; // the first
+
+  void fail(const Error& error) {
+    const std::lock_guard lock(failing);
+    if (failure.ok()) failure = error;
+    stop.store(true, std::memory_order_relaxed);
+  }
+
+  void row(std::size_t i) {
     Execution run = prototype;
     if (source != nullptr) run.source = source->values + i * source->dim;
     if (target != nullptr) run.target = target->values + i * target->dim;
     const Result<Answer> answer = execute(run);
-    if (!answer.ok()) return; // without a deadline there is no error
+    // Without a deadline only a shard that is out of service leads to either.
+    if (!answer.ok()) return fail(answer.error());
+    if (answer.value().partial)
+      return fail({Code::data_loss, "a shard of the batch is out of service; wait until it has recovered"});
     std::copy(answer.value().ids.begin(), answer.value().ids.end(),
               out.ids.begin() + static_cast<std::ptrdiff_t>(i * run.k));
     std::copy(answer.value().distances.begin(), answer.value().distances.end(),
@@ -123,6 +136,7 @@ Result<BatchAnswer> Router::search_batch(const BatchRequest& request) const {
     for (std::size_t i = 1; i < threads; ++i) helpers.emplace_back([&work] { work.run({}); });
     work.run(request.keep_going);
   }
+  if (!work.failure.ok()) return work.failure.error();
   if (work.stop.load(std::memory_order_relaxed)) {
     return Error{Code::cancelled, "the batch was cancelled by its caller"};
   }

@@ -17,6 +17,7 @@ using dualwrite::Candidate;
 struct Found { // a generation's list: its k nearest over all shards
   std::vector<std::int64_t> ids;
   std::vector<float> distances;
+  Status damage; // of a shard that is out of service, which the list lacks
 
   [[nodiscard]] dualwrite::List list() const { return {ids, distances}; }
 };
@@ -64,9 +65,15 @@ void search_generation(const Execution& run, std::int32_t position, const float*
     std::int64_t* ids = found.ids.data() + before;
     float* distances = found.distances.data() + before;
     const std::size_t n = room == 0 ? 0 : shard->search(query, room, breadth, run.filter, ids, distances);
-    found.ids.resize(before + n);
-    found.distances.resize(before + n);
-    ++answer.shards_answered;
+    // Asked afterwards: what came from damaged vectors is left out once the damage is known.
+    const Status health = shard->health();
+    found.ids.resize(before + (health.ok() ? n : 0));
+    found.distances.resize(found.ids.size());
+    if (health.ok()) {
+      ++answer.shards_answered;
+    } else {
+      found.damage = health;
+    }
   }
   if (generation.shards.size() > 1) gather(found, run.k);
 }
@@ -85,6 +92,7 @@ void score_missing(const Execution& run, std::int32_t position, const float* que
   if (ids.empty()) return;
   std::vector<float> distances(ids.size());
   for (const auto& shard : run.table.generations[static_cast<std::size_t>(position)].shards) {
+    if (!shard->health().ok()) continue;
     shard->scores(query, ids, distances.data());
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (!std::isnan(distances[i])) candidates[where[i]].*side = distances[i];
@@ -180,6 +188,9 @@ Result<Answer> execute(const Execution& run) {
     answer.distances = std::move(only.distances);
   }
   if (answer.partial && answer.ids.empty()) {
+    for (const Found* found : {&source, &target}) {
+      if (!found->damage.ok()) return found->damage.error();
+    }
     return Error{Code::deadline_exceeded,
                  "the deadline passed after " + std::to_string(answer.shards_answered) + " of " +
                      std::to_string(answer.shards_asked) + " shards, with nothing found; allow more time"};

@@ -48,7 +48,8 @@ struct Answer {
   std::uint64_t table_version = 0;
   std::uint32_t shards_asked = 0;
   std::uint32_t shards_answered = 0;
-  bool partial = false; // the deadline passed first: a shard or the scoring by id is missing
+  // The deadline passed first, or a shard is out of service: it, or the scoring by id, is missing.
+  bool partial = false;
   // -1, or the generation whose vector the current table needs and the caller did not give (the table was
   // replaced since the plan). Nothing was searched or counted: encode for it and call again.
   std::int64_t missing_generation = -1;

@@ -34,7 +34,8 @@ Outcome outcome_of(const Result<Answer>& result) {
 // An error of ours, against one of the caller's input.
 bool counts(const Result<Answer>& result) {
   if (result.ok()) return result.value().missing_generation < 0;
-  return result.error().code == Code::deadline_exceeded || result.error().code == Code::internal;
+  const Code code = result.error().code;
+  return code == Code::deadline_exceeded || code == Code::internal || code == Code::data_loss;
 }
 
 } // namespace

@@ -49,6 +49,17 @@ class PlatformStatus:
     details: Mapping[str, Any]  # memory, lags, counters per consumer
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """A file that holds one index; ``path`` on the machine that has it."""
+
+    generation: int
+    shard: int
+    watermark: int  # every write up to this sequence number is in it
+    path: str
+    bytes: int
+
+
 class PlatformApi(Protocol):
     def close(self) -> None: ...
 
@@ -78,6 +89,14 @@ class PlatformApi(Protocol):
         """The first generation of an empty platform; later ones come from migrations."""
 
     def status(self) -> PlatformStatus: ...
+    def snapshot(self) -> list[SnapshotTaken]:
+        """Saves every live index now, so that the next start replays little; searches and writes go on."""
+
+    def verify(self, sample: int = 1000) -> dict[str, Any]:
+        """Store, snapshots and indexes against each other: ``problems``, one line each, empty is good, and
+        what was ``checked``. ``sample``: vectors of each index that are compared bit by bit. Beside searches
+        and writes, which wait while an index is checked for reachability."""
+
     def backup(self, destination: str) -> dict[str, Any]:
         """A consistent copy, while everything goes on, into an empty directory of the machine that owns the
         data, or to an fsspec URL; returns its manifest. See :mod:`embedcore.store.backup`."""

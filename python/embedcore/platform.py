@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import embedcore
-from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus
+from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus, SnapshotTaken
 from embedcore.clock import Clock, ScaledClock, SystemClock
 from embedcore.encoders.interface import Encoder
 from embedcore.encoders.registry import EncoderRegistry
@@ -30,7 +30,10 @@ from embedcore.serving.encoding import QueryEncoder
 from embedcore.serving.query import QueryService
 from embedcore.serving.serving import Serving
 from embedcore.serving.shadow import ShadowRunner
+from embedcore.serving.snapshots import SnapshotSettings
+from embedcore.serving.verifying import Verifier
 from embedcore.serving.writing import ItemWriter
+from embedcore.startup import Startup
 from embedcore.store import open_store
 from embedcore.store.backup import SnapshotFile, write_backup
 from embedcore.store.dialect import Durability
@@ -70,12 +73,13 @@ class Platform(PlatformApi):
         seed: int = 0,
         threads: bool = True,
         progress: Progress | None = None,
+        snapshots: SnapshotSettings | None = None,
+        wait: bool = True,
         durability: Durability = "fsync",
         reserve: ReserveSettings | None = None,
     ) -> None:
         self.data_dir = data_dir
         self._ownership = ownership
-        self._stop = threading.Event()
         self._closed = False
         self.store = open_store(
             data_dir,
@@ -93,15 +97,17 @@ class Platform(PlatformApi):
         self.encoders = EncoderRegistry()
         for spec in self.store.models():
             self.encoders.register(spec)
-        self.serving = Serving(self.store, self.clock, data_dir, seed=seed, threads=threads)
-        self.serving.start(progress)
+        self.serving = Serving(
+            self.store, self.clock, data_dir, seed=seed, threads=threads, snapshots=snapshots
+        )
+        self.serving.expect()
         self.golden = GoldenRegistry(self.store)
         self.harness = Harness(self.store, self.encoders, self.serving, seed, clock=self.clock)
         query_encoder = QueryEncoder(self.serving, self.encoders)
         self._shadow = ShadowRunner(self.serving, query_encoder, seed=seed)
         self._queries = QueryService(self.store, self.serving, query_encoder, self._shadow)
         self._writer = ItemWriter(self.store, self.encoders)
-        self.controller = MigrationController(
+        self._controller = MigrationController(
             MigrationDeps(
                 store=self.store,
                 clock=self.clock,
@@ -112,13 +118,25 @@ class Platform(PlatformApi):
                 data_dir=data_dir,
             )
         )
-        self.controller.resume()
-        self._thread: threading.Thread | None = None
-        if threads:
-            self._thread = threading.Thread(
-                target=self.controller.run, args=(self._stop,), name="migration", daemon=True
-            )
-            self._thread.start()
+        self._startup = Startup(partial(self._recover, progress), self._controller.run)
+        self._startup.begin(wait=wait or not threads, follow=threads)
+
+    def _recover(self, progress: Progress | None) -> None:
+        self.serving.start(progress)
+        self._controller.resume()
+
+    def wait_recovered(self, timeout: float | None = None) -> bool:
+        """Whether every index was at the head within ``timeout`` seconds; raises what made recovery fail."""
+        return self._startup.wait(timeout)
+
+    @property
+    def controller(self) -> MigrationController:
+        """Unavailable while the indexes are being recovered: gates need them."""
+        self._must_have_recovered()
+        return self._controller
+
+    def _must_have_recovered(self) -> None:
+        self._startup.require(self.serving.recovery.line)
 
     @staticmethod
     def open(
@@ -133,6 +151,8 @@ class Platform(PlatformApi):
         threads: bool = True,
         token: str | None = None,
         progress: Progress | None = None,
+        snapshots: SnapshotSettings | None = None,
+        wait: bool = True,
         durability: Durability = "fsync",
         reserve: ReserveSettings | None = None,
     ) -> Platform | RemotePlatform:
@@ -140,7 +160,10 @@ class Platform(PlatformApi):
 
         A directory that a live server owns is reached through that server. ``simulated=True`` marks a new
         directory as simulated, which alone allows ``time_scale`` other than 1. ``threads=False`` runs
-        nothing in the background: lanes and the migration controller are stepped by hand. ``durability``:
+        nothing in the background: lanes and the migration controller are stepped by hand. ``wait=False``
+        returns before the indexes are recovered: writes are taken at once, what needs an index is Unavailable
+        until :meth:`wait_recovered`. ``snapshots``: when they are taken and how they are used.
+        ``durability``:
         when a write is acknowledged, "fsync" or "os"; ``reserve``: what writes leave free of disk and memory;
         both are the owner's and not a server's clients' (docs/durability.md). Raises Unavailable when the
         directory is owned by a process that serves no address.
@@ -170,6 +193,8 @@ class Platform(PlatformApi):
                 seed=seed,
                 threads=threads,
                 progress=progress,
+                snapshots=snapshots,
+                wait=wait,
                 durability=durability,
                 reserve=reserve,
             )
@@ -212,17 +237,21 @@ class Platform(PlatformApi):
         self._ownership.publish_address(address, stream_address)
 
     def close(self) -> None:
-        """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing."""
+        """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing. A
+        recovery that is under way is given up, without a snapshot."""
         if self._closed:
             return
         self._closed = True
-        self._stop.set()
-        self.controller.close()
-        if self._thread is not None:
-            self._thread.join(timeout=60)
+        self._startup.stop()
+        recovered = self._startup.done
+        if not recovered:
+            self.serving.stop()
+        self._controller.close()
+        self._startup.join(timeout=60)
         self._shadow.close()
         try:
-            self.snapshot()
+            if recovered and self.serving.snapshots.settings.at_close:
+                self.serving.save_snapshots()
         finally:
             self.serving.close()
             self.store.close()  # gives up the directory
@@ -235,9 +264,18 @@ class Platform(PlatformApi):
     ) -> None:
         self.close()
 
-    def snapshot(self) -> list[Path]:
-        """Saves every live index, so that the next start replays little."""
-        return self.serving.save_snapshots()
+    def snapshot(self) -> list[SnapshotTaken]:
+        self._must_have_recovered()
+        return [
+            SnapshotTaken(lane.generation, lane.shard, int(path.stem), str(path), path.stat().st_size)
+            for lane, path in self.serving.save_snapshots()
+        ]
+
+    def verify(self, sample: int = 1000) -> dict[str, Any]:
+        if sample < 0:
+            raise InvalidArgument(f"the sample must be 0 or more vectors, got {sample}")
+        self._must_have_recovered()
+        return Verifier(self.store, self.serving).run(sample).document()
 
     def backup(self, destination: str, *, progress: Progress | None = None) -> dict[str, Any]:
         """``progress`` is told what is done, how many bytes of it, of how many."""
@@ -306,7 +344,7 @@ class Platform(PlatformApi):
             GenerationStatus(
                 generation=g,
                 items=self.serving.index_size(g.number),
-                applied=self.serving.applied(g.number) if g.live else {},
+                applied=self.serving.lanes_at(g.number),
             )
             for g in self.store.generations()
         ]
@@ -325,7 +363,7 @@ class Platform(PlatformApi):
 
     def status(self) -> PlatformStatus:
         return PlatformStatus(
-            ready=bool(self.serving.routes),
+            ready=bool(self.serving.routes) and self.serving.recovery.done,
             live_items=self.store.live_items(),
             repair_queue=self.store.repair_count(),
             simulated=self.store.simulated,
@@ -339,6 +377,7 @@ class Platform(PlatformApi):
                     if name in self.serving.routes
                 },
                 "lanes": self.serving.lanes.stats(),
+                "recovery": self.serving.recovery.status(),
                 "store": self.store.stats(),
             },
         )

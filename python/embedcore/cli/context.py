@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -50,6 +50,7 @@ class Session:
     token_file: Path | None = None
     root_certificates: Path | None = None
     debug: bool = False
+    keep: bool = False  # leaves the snapshots of a directory that it opens as they are
 
     @property
     def data_dir(self) -> Path:
@@ -60,10 +61,10 @@ class Session:
         return None if self.token_file is None else read_text(self.token_file, "token file").strip()
 
     @contextmanager
-    def platform(self) -> Iterator[PlatformApi]:
+    def platform(self, *, keep: bool = False) -> Iterator[PlatformApi]:
         """The platform: behind ``--server``, behind the server that owns the data directory, or the
-        directory itself, opened in this process."""
-        platform = open_platform(self)
+        directory itself, opened in this process; ``keep``: without new snapshots at the end."""
+        platform = open_platform(replace(self, keep=keep))
         try:
             yield platform
         finally:
@@ -99,8 +100,10 @@ def open_platform(session: Session) -> PlatformApi:
         )
     # The native core is loaded here only: commands that go through a server start without it.
     from embedcore.platform import Platform
+    from embedcore.serving.snapshots import SnapshotSettings
 
-    return Platform.open(session.data_dir, create=False)
+    settings = SnapshotSettings(interval_s=0, at_close=not session.keep)
+    return Platform.open(session.data_dir, create=False, snapshots=settings)
 
 
 def _connect(session: Session, address: str, stream_address: str | None = None) -> PlatformApi:

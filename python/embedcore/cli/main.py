@@ -21,6 +21,7 @@ from embedcore.cli import (
     models,
     search,
     serve,
+    snapshot,
 )
 from embedcore.cli.context import UsageError
 from embedcore.cli.output import one_line
@@ -53,7 +54,20 @@ def _root(
     pass
 
 
-for group in (serve, demo, ingest, search, consumers, models, evaluate, migrate, backfill, backup, doctor):
+for group in (
+    serve,
+    demo,
+    ingest,
+    search,
+    consumers,
+    models,
+    evaluate,
+    migrate,
+    backfill,
+    snapshot,
+    backup,
+    doctor,
+):
     group.register(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from embedcore.platform import Platform
 
 _DRAIN_SECONDS = 10.0
+_POLL_SECONDS = 0.1
+_POLLS_PER_NOTE = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +54,17 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM private key.")] = None,
+    snapshot_interval: Annotated[
+        float,
+        typer.Option(
+            "--snapshot-interval",
+            min=0,
+            help="Seconds between two snapshots of an index; 0: only at the end.",
+        ),
+    ] = 900.0,
+    snapshots_kept: Annotated[
+        int, typer.Option("--snapshots-kept", min=1, help="Of each index; older ones are removed.")
+    ] = 2,
     durability: Annotated[
         str,
         typer.Option("--durability", help="When a write is acknowledged: fsync, or os (docs/durability.md)."),
@@ -67,6 +81,7 @@ def serve(
     from embedcore.platform import Platform
     from embedcore.server import Server, ServerConfig
     from embedcore.server.config import resolve
+    from embedcore.serving.snapshots import SnapshotSettings
     from embedcore.store.dialect import DURABILITIES
     from embedcore.store.reserve import ReserveSettings
 
@@ -92,16 +107,19 @@ def serve(
         token_file=session.token_file or "",
         callable_targets=callable_targets,
     )
+    snapshots = SnapshotSettings(interval_s=snapshot_interval, kept=snapshots_kept)
     favour_short_work()
     resolve(config)  # what is wrong with it is said before a directory is created
     spec = None if model is None else builtin(model)
     # Signals are caught before anything is opened, so that a start can be interrupted cleanly too.
-    with _stop_signals() as stop, session.out.progress("loading", None):
+    with _stop_signals() as stop:
         platform = Platform.open(
             session.data_dir,
             simulated=True if simulated else None,
             time_scale=time_scale,
             shards=shards,
+            snapshots=snapshots,
+            wait=False,
             durability=durability,
             reserve=reserve,
         )
@@ -114,13 +132,28 @@ def serve(
             if spec is not None and not platform.generations():
                 platform.register_model(spec)
                 platform.create_generation(spec.name)
-            server = Server(platform, config)
+            server = Server(platform, config, recovering=platform.serving.recovery.line)
             server.start()
             platform.publish_address(server.address, server.stream_address)
-            _announce(session, platform, server.address, server.stream_address)
-            stop.wait()
+            try:
+                _recover(session, platform, stop)
+                if not stop.is_set():
+                    _announce(session, platform, server.address, server.stream_address)
+                stop.wait()
+            except BaseException:
+                server.stop(0.0)
+                raise
             session.out.note("draining: no new calls; those in flight may finish")
             server.stop(_DRAIN_SECONDS)
+
+
+def _recover(session: Session, platform: Platform, stop: threading.Event) -> None:
+    """Waits; says how far it is every other second. What made it fail is raised."""
+    for polls in itertools.count(1):
+        if platform.wait_recovered(_POLL_SECONDS) or stop.is_set():
+            return
+        if polls % _POLLS_PER_NOTE == 0:
+            session.out.note(f"recovering: {platform.serving.recovery.line()}")
 
 
 def _announce(session: Session, platform: Platform, address: str, stream_address: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
-from embedcore.api import GenerationStatus, PlatformStatus
+from embedcore.api import GenerationStatus, PlatformStatus, SnapshotTaken
 from embedcore.client import control, methods
 from embedcore.client.methods import Call, Method
 from embedcore.migration_types import MigrationEvent, MigrationStatus, Plan
@@ -60,6 +60,12 @@ class AsyncControl(ABC):
 
     async def create_generation(self, model: str) -> Generation:
         return await self.run(control.create_generation(model))
+
+    async def snapshot(self) -> list[SnapshotTaken]:
+        return await self.run(control.snapshot())
+
+    async def verify(self, sample: int = 1000) -> dict[str, Any]:
+        return await self.run(control.verify(sample))
 
     async def status(self) -> PlatformStatus:
         return await self.run(control.status())

@@ -6,7 +6,7 @@ import lzma
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from embedcore.api import GenerationStatus, PlatformStatus
+from embedcore.api import GenerationStatus, PlatformStatus, SnapshotTaken
 from embedcore.client import methods
 from embedcore.client.calls import refusing
 from embedcore.client.methods import Call, Method
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from embedcore.evaluation.golden import GoldenSet
 
 _ARMS = {"control": common_pb2.ARM_CONTROL, "canary": common_pb2.ARM_CANARY}
+
+# Calls that read whole indexes.
+_LONG_S = 3_600.0
 
 # Registries.
 
@@ -75,6 +78,28 @@ def create_generation(model: str) -> Call[Generation]:
 
 def status() -> Call[PlatformStatus]:
     return Call(methods.GET_STATUS, admin_pb2.GetStatusRequest(), platform_status_from_message)
+
+
+def snapshot() -> Call[list[SnapshotTaken]]:
+    return Call(
+        methods.TAKE_SNAPSHOTS,
+        admin_pb2.TakeSnapshotsRequest(),
+        lambda message: [
+            SnapshotTaken(one.generation, one.shard, one.watermark, one.path, one.bytes)
+            for one in message.snapshots
+        ],
+        timeout=_LONG_S,
+    )
+
+
+@refusing
+def verify(sample: int) -> Call[dict[str, Any]]:
+    return Call(
+        methods.VERIFY,
+        admin_pb2.VerifyRequest(sample=sample),
+        lambda message: json_object(message.report_json, "report_json"),
+        timeout=_LONG_S,
+    )
 
 
 @refusing

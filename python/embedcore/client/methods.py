@@ -99,6 +99,8 @@ REGISTER_MODEL = Method(_ADMIN, "RegisterModel", admin_pb2.ModelInfo, long=True)
 LIST_GENERATIONS = Method(_ADMIN, "ListGenerations", admin_pb2.ListGenerationsResponse, idempotent=True)
 CREATE_GENERATION = Method(_ADMIN, "CreateGeneration", admin_pb2.GenerationInfo, long=True)
 SET_TIME_SCALE = Method(_ADMIN, "SetTimeScale", admin_pb2.SetTimeScaleResponse, idempotent=True)
+TAKE_SNAPSHOTS = Method(_ADMIN, "TakeSnapshots", admin_pb2.TakeSnapshotsResponse, long=True)
+VERIFY = Method(_ADMIN, "Verify", admin_pb2.VerifyResponse, idempotent=True, long=True)
 BACKUP = Method(_ADMIN, "Backup", admin_pb2.BackupManifest, long=True)
 GET_STATUS = Method(_ADMIN, "GetStatus", admin_pb2.PlatformStatus, idempotent=True)
 

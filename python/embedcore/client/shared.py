@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from embedcore.api import GenerationStatus, PlatformStatus
+from embedcore.api import GenerationStatus, PlatformStatus, SnapshotTaken
 from embedcore.client import calls, control, methods
 from embedcore.client.transport import Transport
 from embedcore.migration_types import MigrationEvent, MigrationStatus, Plan
@@ -83,6 +83,12 @@ class SharedCalls(Transport):
 
     def create_generation(self, model: str) -> Generation:
         return self.run(control.create_generation(model))
+
+    def snapshot(self) -> list[SnapshotTaken]:
+        return self.run(control.snapshot())
+
+    def verify(self, sample: int = 1000) -> dict[str, Any]:
+        return self.run(control.verify(sample))
 
     def status(self) -> PlatformStatus:
         return self.run(control.status())

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcore.failpoints import failpoint
 from embedcore.store.interface import Store
 from embedcore.types import Vectors
 
@@ -103,16 +103,21 @@ class Lane:
             self._failures = {**self._failures, **failures}
             self._failed += len(failures)
 
-    def step(self, limit: int = STEP_LIMIT) -> int:
+    def step(self, limit: int = STEP_LIMIT, threads: int | None = None) -> int:
         """Applies the next batch, of at most ``limit`` log entries; returns by how many sequence numbers
-        ``applied`` moved, 0 at the head. An error of the store leaves ``applied`` as it is."""
+        ``applied`` moved, 0 at the head. An error of the store leaves ``applied`` as it is. ``threads``: per
+        add, in place of the lane's own."""
         with self._step_lock:
             batch = self._store.read_lane(self.generation, self.shard, self._applied, limit)
             if batch is None:
                 return 0
             if len(batch.removed):
                 self.index.remove(batch.removed)
-            failures = apply_vectors(self.index, batch.ids, batch.vectors, self._threads)
+            failpoint("lane-mid-step")
+            failures = apply_vectors(
+                self.index, batch.ids, batch.vectors, self._threads if threads is None else threads
+            )
+            failpoint("lane-after-apply")
             if failures or self._failures:
                 done = {*batch.ids.tolist(), *batch.removed.tolist()}
                 kept = {item: why for item, why in self._failures.items() if item not in done}
@@ -122,13 +127,6 @@ class Lane:
             moved = batch.upto - self._applied
             self._applied = batch.upto
             return moved
-
-    @contextmanager
-    def paused(self) -> Iterator[int]:
-        """Holds the lane still, e.g. while its index is saved; yields ``applied``, which stays until the
-        block ends. Searches of the index go on. Do not step inside."""
-        with self._step_lock:
-            yield self._applied
 
     def stats(self) -> dict[str, Any]:
         """Counters, JSON-serialisable."""

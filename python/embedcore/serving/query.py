@@ -90,6 +90,8 @@ class QueryService:
             raise NotFound(f"unknown consumer {request.consumer!r}; known: {known}")
         slot = serving.slots.get(request.consumer)
         if slot is None or not serving.routes:
+            if line := serving.recovery.line():
+                raise Unavailable(f"recovering ({line}); try again")
             raise Unavailable("no generation serves yet: create one with `embedcore serve --model NAME`")
         k = consumer.k if request.k is None else request.k
         if not 1 <= k <= _MAX_K:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,32 +19,58 @@ from numpy.typing import NDArray
 from embedcore import _native
 from embedcore.background import background_threads
 from embedcore.clock import Clock
-from embedcore.errors import NotFound, Unavailable
+from embedcore.errors import (
+    CorruptSnapshotError,
+    NotFound,
+    Unavailable,
+)
 from embedcore.index import Index
+from embedcore.serving.keeper import Keeper
 from embedcore.serving.lanes import Lane, LaneSet
+from embedcore.serving.recovery import Progress, Recovery
 from embedcore.serving.routes import Route, routes_of, running_migration
-from embedcore.serving.snapshots import SnapshotDirectory
+from embedcore.serving.snapshots import SnapshotDirectory, SnapshotSettings
 from embedcore.store.interface import Store
 from embedcore.store.retention import lane_hold
 from embedcore.types import Consumer, Generation, Vectors
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]  # what, done, total
 ShadowRecord = Callable[[str, float, bool], None]
+
+
+def _index_of(lane: Lane) -> Index:
+    assert isinstance(lane.index, Index)
+    return lane.index
 
 
 class Serving:
     """All methods may be called from any thread. The query path reads one immutable routing table."""
 
     def __init__(
-        self, store: Store, clock: Clock, data_dir: Path, *, seed: int = 0, threads: bool = True
+        self,
+        store: Store,
+        clock: Clock,
+        data_dir: Path,
+        *,
+        seed: int = 0,
+        threads: bool = True,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
+        """With ``threads=False`` nothing runs by itself, and the same seed and writes make the same graphs:
+        snapshots are read, not mapped, and replayed by one thread."""
         self._store = store
-        self._seed = seed
-        self._lock = threading.RLock()  # attach, detach, publish; never the query path
+        # In this order. _filling: one generation is loaded, recovered or dropped at a time; may be held long.
+        # _lock: what the tables below say, and publishing; never the query path, never long.
+        self._filling = threading.RLock()
+        self._lock = threading.RLock()
         self.lanes = LaneSet(store, clock, threads=threads)
-        self.snapshots = SnapshotDirectory(data_dir)
+        settings = snapshots or SnapshotSettings()
+        self.snapshots = SnapshotDirectory(
+            data_dir, settings if threads else replace(settings, mmap=False, interval_s=0.0)
+        )
+        self.recovery = Recovery(store, self.lanes, self.snapshots, seed=seed, threads=0 if threads else 1)
+        self._keeper = Keeper(self.snapshots.settings.interval_s, self.save_snapshots)
         self.router = _native.Router()
         self.generations: dict[int, Generation] = {}  # every generation ever routed to, by number
         self._indexes: dict[int, list[Index]] = {}
@@ -53,25 +81,50 @@ class Serving:
 
     # Start and stop.
 
-    def start(self, progress: Progress | None = None) -> None:
-        """Brings every live generation to the head of the stream: newest valid snapshot, or a rebuild from
-        the stored vectors, then the log. Reads are routed when this returns."""
+    def expect(self) -> None:
+        """Makes every live generation show as waiting for recovery; before :meth:`start`."""
+        self.consumers = {consumer.name: consumer for consumer in self._store.consumers()}
         for generation in self._store.generations():
             if generation.live:
-                self._attach(generation, progress)
+                self.recovery.expect(generation)
+
+    def start(self, progress: Progress | None = None) -> None:
+        """Brings every live generation to the head of the stream: newest valid snapshot, or a rebuild from
+        the stored vectors, then the log. Reads are routed when this returns. Unavailable when the platform
+        is closed meanwhile."""
+        live = [generation for generation in self._store.generations() if generation.live]
+        self.snapshots.tidy({generation.number for generation in live})
+        for generation in live:
+            self._attach(generation, progress)
         self.refresh_routes()
+        for generation in live:
+            self._in_use(generation)
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Ends a start that is under way; closes nothing yet."""
+        self._keeper.stop()
+        self.recovery.stop()
 
     def close(self) -> None:
+        self.stop()
         self.lanes.close()
+        self._keeper.join()
 
-    def save_snapshots(self) -> list[Path]:
-        """One file per live (generation, shard); searches go on meanwhile."""
+    def save_snapshots(self) -> list[tuple[Lane, Path]]:
+        """One file per live (generation, shard); searches and writes go on meanwhile. None of an index that
+        was mapped from a damaged file: that is recovered in place, or at the next start."""
         with self._lock:
             lanes = [lane for number in self._indexes for lane in self.lanes.of(number)]
-        fingerprints = {number: g.fingerprint.digest for number, g in self.generations.items()}
-        saved = [self.snapshots.save(lane, fingerprints[lane.generation]) for lane in lanes]
+            fingerprints = {number: g.fingerprint.digest for number, g in self.generations.items()}
+        saved: list[tuple[Lane, Path]] = []
         for lane in lanes:
-            self._hold_log(lane)
+            try:
+                saved.append((lane, self.snapshots.save(lane, fingerprints[lane.generation])))
+            except CorruptSnapshotError as error:
+                log.error("generation %d, shard %d: no snapshot: %s", lane.generation, lane.shard, error)
+            else:
+                self._hold_log(lane)
         return saved
 
     def _hold_log(self, lane: Lane) -> None:
@@ -81,41 +134,70 @@ class Serving:
         needed = applied if kept is None else min(kept, applied)
         self._store.hold(lane_hold(generation), shard, needed, generation=generation)
 
+    # Recovery in place.
+
+    def _recover(self, generation: Generation, shard: int, damaged: Index, problem: str) -> None:
+        log.error("generation %d, shard %d: %s; recovering", generation.number, shard, problem)
+        with self._filling:
+            indexes = self._indexes.get(generation.number)
+            if self._keeper.stopping or indexes is None or indexes[shard] is not damaged:
+                return
+            self.recovery.damaged(generation.number, shard, problem)
+            self.snapshots.set_aside(generation.number, shard, damaged)
+            try:
+                lane = self.recovery.bring_up(generation, shard, problem=problem)
+            except Unavailable:  # closed meanwhile
+                return
+            index = _index_of(lane)
+            self.lanes.swap(lane)
+            with self._lock:
+                indexes[shard] = index
+                self.refresh_routes()
+            self.recovery.finish(generation.number, shard)
+            self._watch_over(generation, shard, index)
+
+    def _watch_over(self, generation: Generation, shard: int, index: Index) -> None:
+        self._keeper.watch(
+            f"g{generation.number}-s{shard}", index, partial(self._recover, generation, shard, index)
+        )
+
     # ServingControl.
 
     def attach_generation(self, generation: Generation) -> None:
-        self._attach(generation, None)
+        with self._filling:
+            if self._attach(generation, None):
+                self._in_use(generation)
 
-    def _attach(self, generation: Generation, progress: Progress | None) -> None:
-        with self._lock:
-            self.generations[generation.number] = generation
+    def _in_use(self, generation: Generation) -> None:
+        """What was attached counts as recovered, and is watched over from now on."""
+        self.recovery.finish(generation.number)
+        for shard, index in enumerate(self._indexes.get(generation.number, [])):
+            self._watch_over(generation, shard, index)
+
+    def _attach(self, generation: Generation, progress: Progress | None) -> bool:
+        """False where it is attached already."""
+        with self._filling:
             if generation.number in self._indexes:
-                return
-            indexes: list[Index] = []
-            for shard in range(generation.shards):
-                index, applied = self._load(generation, shard, progress)
-                lane = Lane(self._store, generation.number, shard, index, applied)
-                self.lanes.attach(lane)
-                indexes.append(index)
-            self._indexes[generation.number] = indexes
-
-    def _load(self, generation: Generation, shard: int, progress: Progress | None) -> tuple[Index, int]:
-        fingerprint = generation.fingerprint
-        found = self.snapshots.load_newest(generation.number, shard, fingerprint.digest)
-        if found is not None and self._store.pruned(shard) <= found[1] <= self._store.head(shard):
-            return found
-        index = Index(dim=fingerprint.dimension, metric=fingerprint.metric, seed=self._seed)
-        report = None
-        if progress is not None:
-            report = lambda done, total: progress(  # noqa: E731
-                f"generation {generation.number} shard {shard}", done, total
-            )
-        return index, self.lanes.rebuild(generation.number, shard, index, report)
+                self.generations[generation.number] = generation
+                return False
+            self.recovery.expect(generation)
+            lanes = [
+                self.recovery.bring_up(generation, shard, progress) for shard in range(generation.shards)
+            ]
+            indexes = [_index_of(lane) for lane in lanes]
+            with self._lock:
+                self.generations[generation.number] = generation
+                for lane in lanes:
+                    self.lanes.attach(lane)
+                self._indexes[generation.number] = indexes
+            return True
 
     def detach_generation(self, number: int) -> None:
-        with self._lock:
-            self.lanes.detach(number)
-            self._indexes.pop(number, None)
+        with self._filling:
+            with self._lock:
+                self.lanes.detach(number)
+                self._indexes.pop(number, None)
+                self.recovery.forget(number)
             self.snapshots.drop(number)
 
     def refresh_routes(self) -> None:
@@ -159,6 +241,10 @@ class Serving:
 
     def applied(self, generation: int) -> Mapping[int, int]:
         return self.lanes.applied(generation)
+
+    def lanes_at(self, generation: int) -> dict[int, int]:
+        """The same, and nothing where the generation is retired or not loaded yet."""
+        return {lane.shard: lane.applied for lane in self.lanes.of(generation)}
 
     def index_size(self, generation: int) -> int:
         return sum(len(index) for index in self._indexes.get(generation, []))

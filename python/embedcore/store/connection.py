@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from embedcore.errors import Unavailable
+from embedcore.failpoints import failpoint
 from embedcore.store.dialect import (
     Durability,
     end_transaction,
@@ -128,6 +129,8 @@ class Database:
         try:
             with self._writer.begin():
                 yield
+                failpoint("store-before-commit")
+            failpoint("store-after-commit")
         finally:
             # A COMMIT that failed leaves the transaction open, and SQLAlchemy takes it for ended.
             end_transaction(self._writer)

@@ -242,6 +242,9 @@ class Store(Protocol):
     def get_checkpoint(self, name: str, generation: int, shard: int) -> dict[str, Any] | None: ...
     def put_checkpoint(self, name: str, generation: int, shard: int, state: Mapping[str, Any]) -> None: ...
     def check_shard(self, shard: int) -> ShardCheck: ...
+    def verify(self) -> list[str]:
+        """Broken invariants, one line each; empty is good. Reads everything, vectors included."""
+
     def drop_generation_vectors(self, generation: int) -> int:
         """Reclaims the vectors, repair entries and checkpoints of a retired generation."""
 

@@ -79,6 +79,16 @@ class AdminServiceStub:
                 request_serializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.SerializeToString,
                 response_deserializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleResponse.FromString,
                 _registered_method=True)
+        self.TakeSnapshots = channel.unary_unary(
+                '/embedcore.v1.AdminService/TakeSnapshots',
+                request_serializer=embedcore_dot_v1_dot_admin__pb2.TakeSnapshotsRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_admin__pb2.TakeSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.Verify = channel.unary_unary(
+                '/embedcore.v1.AdminService/Verify',
+                request_serializer=embedcore_dot_v1_dot_admin__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_admin__pb2.VerifyResponse.FromString,
+                _registered_method=True)
         self.Compact = channel.unary_unary(
                 '/embedcore.v1.AdminService/Compact',
                 request_serializer=embedcore_dot_v1_dot_admin__pb2.ShardRequest.SerializeToString,
@@ -170,6 +180,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeSnapshots(self, request, context):
+        """Saves every index now; searches and writes go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Verify(self, request, context):
+        """Store, snapshots and indexes against each other. Takes as long as reading them all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Compact(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -253,6 +277,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetTimeScale,
                     request_deserializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.FromString,
                     response_serializer=embedcore_dot_v1_dot_admin__pb2.SetTimeScaleResponse.SerializeToString,
+            ),
+            'TakeSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeSnapshots,
+                    request_deserializer=embedcore_dot_v1_dot_admin__pb2.TakeSnapshotsRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_admin__pb2.TakeSnapshotsResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=embedcore_dot_v1_dot_admin__pb2.VerifyRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_admin__pb2.VerifyResponse.SerializeToString,
             ),
             'Compact': grpc.unary_unary_rpc_method_handler(
                     servicer.Compact,
@@ -528,6 +562,60 @@ class AdminService:
             '/embedcore.v1.AdminService/SetTimeScale',
             embedcore_dot_v1_dot_admin__pb2.SetTimeScaleRequest.SerializeToString,
             embedcore_dot_v1_dot_admin__pb2.SetTimeScaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.AdminService/TakeSnapshots',
+            embedcore_dot_v1_dot_admin__pb2.TakeSnapshotsRequest.SerializeToString,
+            embedcore_dot_v1_dot_admin__pb2.TakeSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.AdminService/Verify',
+            embedcore_dot_v1_dot_admin__pb2.VerifyRequest.SerializeToString,
+            embedcore_dot_v1_dot_admin__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

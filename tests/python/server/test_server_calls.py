@@ -160,6 +160,12 @@ def test_evaluation_and_engagement(client: Client, platform: FakePlatform) -> No
     assert client.compare_engagement("ads", "m1") == platform.compare_engagement("ads", "m1")
 
 
+def test_snapshots_and_verification(client: Client, platform: FakePlatform) -> None:
+    assert client.snapshot() == platform.snapshot()
+    assert client.verify(7) == platform.verify(7)
+    assert client.verify()["checked"] == [{"what": "store", "items": 1000}]
+
+
 def test_a_backup_is_asked_for_by_a_path_that_means_the_same_there(client: Client) -> None:
     assert client.backup("/srv/backups/one")["destination"] == "/srv/backups/one"
     assert client.backup("s3://bucket/one")["files"][0]["name"] == "store.sqlite"

@@ -15,7 +15,7 @@ from embedcore.addresses import split_address
 from embedcore.client import Client
 from embedcore.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
 from embedcore.server import Server, ServerConfig
-from embedcore.server.app import SERVICES
+from embedcore.server.app import NEED_INDEXES, SERVICES
 from embedcore.server.handlers import seconds_left
 from embedcore.v1 import admin_pb2, admin_pb2_grpc, evaluation_pb2, evaluation_pb2_grpc, jobs_pb2_grpc
 from embedcore.v1.jobs_pb2 import GetJobRequest
@@ -51,6 +51,23 @@ def test_health_flips_before_the_drain_and_calls_are_still_answered(
         assert not any(client.serving(service) for service in ("", *SERVICES))
         assert client.search("search", "x").hits == ()
         watched.cancel()
+
+
+def test_health_waits_for_recovery_per_service(platform: FakePlatform) -> None:
+    config = ServerConfig(listen="127.0.0.1:0")
+    left = ["generation 1, shard 0: replaying 5 of 9 from snapshot 3"]
+    with Server(platform, config, recovering=lambda: left[0]) as server, Client(server.address) as client:
+        waiting = ("", *NEED_INDEXES)
+        assert not any(client.serving(service) for service in waiting)
+        assert all(client.serving(service) for service in set(SERVICES) - set(NEED_INDEXES))
+        left[0] = ""
+        with grpc.insecure_channel(server.address) as channel:
+            watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert SERVING in (next(watched).status, next(watched).status)
+            assert all(client.serving(service) for service in SERVICES)
+            left[0] = "generation 1, shard 0: damaged"  # found while it runs
+            assert next(watched).status == NOT_SERVING
+            watched.cancel()
 
 
 def test_stopping_flips_health_first(server: Server) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus
+from embedcore.api import GenerationStatus, PlatformApi, PlatformStatus, SnapshotTaken
 from embedcore.errors import AlreadyExists, FailedPrecondition, GateNotMet, InvalidArgument, NotFound
 from embedcore.migration_types import (
     ConsumerProgress,
@@ -213,6 +213,18 @@ class FakePlatform(PlatformApi):
         self._enter("status")
         details = {"memory": {"index": 4096}, "lag": np.float32(0.5)}
         return PlatformStatus(True, len(self.items), 0, False, NOW, 1.0, "0.1.0", details)
+
+    def snapshot(self) -> list[SnapshotTaken]:
+        self._enter("snapshot")
+        return [SnapshotTaken(1, 0, self.sequence, f"/data/snapshots/g1-s0/{self.sequence}.ecx", 4096)]
+
+    def verify(self, sample: int = 1000) -> dict[str, Any]:
+        self._enter("verify")
+        return {
+            "problems": ["store: planted"],
+            "checked": [{"what": "store", "items": sample}],
+            "seconds": 0.5,
+        }
 
     def backup(self, destination: str) -> dict[str, Any]:
         self._enter("backup")
