@@ -38,7 +38,7 @@ def golden(
     seed: Annotated[int, typer.Option("--seed")] = 0,
 ) -> None:
     """Import golden sets; each is taken whole or not at all."""
-    from embedcore.evaluation.golden import load_golden
+    from embedcore.evaluation.golden_files import load_golden
 
     if bool(files) == (dataset is not None):
         raise InvalidArgument("give files of golden sets, or --dataset wordnet")

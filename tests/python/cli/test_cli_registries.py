@@ -9,7 +9,8 @@ import pytest
 
 from cli.runner import Run
 from embedcore.errors import Unavailable
-from embedcore.evaluation.golden import GoldenQuery, GoldenSet, save_golden
+from embedcore.evaluation.golden import GoldenQuery, GoldenSet
+from embedcore.evaluation.golden_files import save_golden
 from support.fake_platform import DIGEST, TOY, FakePlatform
 
 

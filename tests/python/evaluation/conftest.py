@@ -74,6 +74,14 @@ class FakeStore:
     def get_items(self, items: Sequence[int]) -> list[StoredItem]:
         return [self.items[item] for item in items if item in self.items]
 
+    def get_item(self, item_id: str, namespace: str = "") -> StoredItem | None:
+        number = self.numbers.get((namespace, item_id))
+        return None if number is None else self.items[number]
+
+    def missing_items(self, generation: int, limit: int) -> list[StoredItem]:
+        held = self.vectors.get(generation, {})
+        return [self.items[item] for item in self.live() if item not in held][:limit]
+
     def items_of(self, ids: Sequence[str], namespace: str = "") -> np.ndarray:
         numbers = [self.numbers.get((namespace, name), -1) for name in ids]
         return np.array([-1 if n < 0 or self.items[n].deleted else n for n in numbers], dtype=np.int64)
@@ -143,9 +151,14 @@ class FakeBackend:
         self.store = store
         self.calls: list[tuple[Any, ...]] = []
 
-    def search_generation(self, generation: int, queries: np.ndarray, k: int, ef_search: int) -> Any:
+    def search_generation(
+        self, generation: int, queries: np.ndarray, k: int, ef_search: int, allowed: Any = None
+    ) -> Any:
         self.calls.append(("generation", generation, len(queries), k, ef_search))
         items, vectors = self.store.scan_vectors(generation, 0, -1, 1 << 30)
+        if allowed is not None:
+            wanted = np.isin(items, allowed)
+            items, vectors = items[wanted], vectors[wanted]
         found = exact_search(vectors, queries, k, "cosine")
         return np.where(found.ids >= 0, items[found.ids], -1), found.distances
 

@@ -56,7 +56,7 @@ def evaluation(num: Any, tail: Any = None, **fields: Any) -> Evaluation:
         "long_tail_n": int(mask.sum()),
         "rows": np.arange(len(num)),
         "values": values,
-        "tail": mask,
+        "bucket": np.where(mask, 2, 1),
     }
     return Evaluation(**{**defaults, **fields})
 

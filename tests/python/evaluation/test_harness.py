@@ -94,7 +94,7 @@ def test_a_share_that_cannot_be_reached_accepts_all_and_says_so(world: Any) -> N
 
 def test_compare_passes_the_better_model_and_refuses_the_worse(world: Any) -> None:
     better = world.harness.compare("search", 1, 2)
-    source, target, comparison, gates = better
+    source, target, comparison, gates = better.source, better.target, better.comparison, better.gates
     assert set(gates) == {"quality", "sufficient", "target", "long_tail"}
     assert gates["quality"].passed
     assert comparison.difference == pytest.approx(target.metric - source.metric, abs=1e-12)
@@ -159,7 +159,7 @@ def test_blended_check_on_a_seeded_subset(world: Any) -> None:
 
 
 def test_recall_against_exact_search_is_reported_apart(world: Any) -> None:
-    assert world.harness.evaluate("search", 1).index_recall is None
+    assert world.harness.evaluate("search", 1, exact_queries=0).index_recall is None
     assert world.harness.evaluate("search", 1, exact_queries=40).index_recall == 1.0
     whole = world.backend.search_generation
 
