@@ -2,28 +2,48 @@
 
 Distances of two models live on different scales. A monotone map from the source's to the target's is fitted
 on pairs (source distance, target distance) of one query to one item: the top of the source's lists, which is
-where blending decides, and random background items, so that the far end is not an extrapolation.
+where blending decides, and random background items, so that the far end is not an extrapolation. Before
+there are such pairs the two background distributions are matched by their quantiles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedcore.errors import FailedPrecondition, InvalidArgument
 from embedcore.evaluation.interface import Floats, Ints, SearchBackend
-from embedcore.types import Generation, Vectors
+from embedcore.types import Document, Generation, Vectors
 
 if TYPE_CHECKING:
     from embedcore.dual_write import ScoreCalibration
     from embedcore.store.interface import Store
 
 MIN_PAIRS = 8
+ENOUGH_PAIRS = 200  # fewer tell less than the two background distributions do
+SAMPLED = 4_096  # items looked through for some that a generation holds
+BACKGROUND_ITEMS = 256
+_QUANTILES = 1_024
 TOP = 20  # of the source's list, per query
 BACKGROUND = 20  # random items, per query
+
+
+class FittedCalibration(Document):
+    """A calibration as it is kept with the target generation, and what it rests on."""
+
+    source: int
+    target: int
+    method: Literal["pairs", "background"]
+    data: str  # hexadecimal ScoreCalibration.to_bytes()
+    pairs: int
+    queries: int
+    items: int
+    error: float  # root mean square of mapped minus target distance over the pairs it was fitted on
+    at: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,35 @@ class CalibrationPairs:
         from embedcore.dual_write import ScoreCalibration
 
         return ScoreCalibration.fit(self.source, self.target)
+
+
+def fit_pairs(
+    near: CalibrationPairs,
+    background: CalibrationPairs | None,
+    source: int,
+    target: int,
+    *,
+    at: float,
+    seed: int,
+) -> FittedCalibration:
+    """Fits the pairs, or the matched backgrounds while there are fewer than 200 pairs. FailedPrecondition
+    when neither has 8."""
+    cold = len(near.source) < ENOUGH_PAIRS and background is not None and len(background.source) >= MIN_PAIRS
+    used = background if cold and background is not None else near
+    fitted = used.fit()
+    off = np.asarray(fitted(used.source)) - used.target
+    return FittedCalibration(
+        source=source,
+        target=target,
+        method="background" if cold else "pairs",
+        data=bytes(fitted.to_bytes()).hex(),
+        pairs=len(used.source),
+        queries=used.queries,
+        items=used.items,
+        error=float(np.sqrt(np.mean(off**2))),
+        at=at,
+        seed=seed,
+    )
 
 
 def collect_pairs(
@@ -92,6 +141,38 @@ def collect_pairs(
         queries=len(np.unique(asked[0])),
         items=len(np.unique(asked[1])),
     )
+
+
+def background_pairs(
+    store: Store,
+    source: Generation,
+    target: Generation,
+    source_queries: Vectors,
+    target_queries: Vectors,
+    *,
+    seed: int = 0,
+) -> CalibrationPairs:
+    """Cold start, when both hold hardly an item in common: quantiles of the distances of random items that
+    each holds *by itself*, matched in order. A monotone map takes the one distribution to the other whatever
+    items they come from. No pairs when either side holds fewer than 8 of the items that were looked at."""
+    pool = np.random.default_rng(seed).permutation(store.sample_items(min(store.live_items(), SAMPLED), seed))
+    sides = []
+    for generation, queries in ((source, source_queries), (target, target_queries)):
+        held, vectors = store.stored_vectors(generation.number, pool)
+        order = np.argsort(held)
+        chosen = [item for item in pool.tolist() if item in set(held.tolist())][:BACKGROUND_ITEMS]
+        if len(chosen) < MIN_PAIRS or len(queries) == 0:
+            return CalibrationPairs(np.zeros(0), np.zeros(0), 0, 0)
+        rows = order[np.searchsorted(held[order], chosen)]
+        asked = np.stack(
+            [np.repeat(np.arange(len(queries)), len(chosen)), np.tile(np.array(chosen), len(queries))]
+        ).astype(np.int64)
+        far = _distances(queries, asked, held[rows], vectors[rows], generation.fingerprint.metric)
+        sides.append(np.quantile(far, np.linspace(0, 1, min(_QUANTILES, len(far)))))
+    length = min(len(side) for side in sides)
+    levels = np.linspace(0, 1, length)
+    old, new = (np.interp(levels, np.linspace(0, 1, len(side)), side) for side in sides)
+    return CalibrationPairs(old, new, queries=len(source_queries), items=0)
 
 
 def _distances(

@@ -60,9 +60,14 @@ def quality_gate(
     lacking = _no_evidence(comparison)
     if lacking:
         return _result("quality", False, f"{name}: no evidence: {lacking}", evidence, at)
-    bounded = comparison.one_sided_lower > -plan.margin
-    observed = comparison.one_sided_upper if screening else comparison.difference
-    not_worse = observed >= 0 or plan.policy == "non-inferior"
+    bounded, not_worse = (
+        bool(answer)
+        for answer in quality_rule(
+            plan,
+            comparison.one_sided_upper if screening else comparison.difference,
+            comparison.one_sided_lower,
+        )
+    )
     worse = "" if not_worse else ": a loss is shown" if screening else ": worse as observed"
     summary = (
         f"{name} {source.metric:.3f} -> {target.metric:.3f} ({_pp(comparison.difference)}, 95% lower bound "
@@ -70,6 +75,12 @@ def quality_gate(
         f"n={comparison.n}, {plan.policy}{' screening' if screening else ''}{worse}{_accepts_all(target)})"
     )
     return _result("quality", bounded and not_worse, summary, evidence, at)
+
+
+def quality_rule(plan: Plan, observed: Any, lower: Any) -> tuple[Any, Any]:
+    """(the lower bound excludes a loss of the margin, not worse as observed or of no matter): both are
+    needed. Numbers or arrays, so that a simulation asks what the gate asks."""
+    return lower > -plan.margin, (observed >= 0) | (plan.policy == "non-inferior")
 
 
 def sufficient_gate(consumer: Consumer, comparison: Comparison, plan: Plan, *, at: float) -> GateResult:

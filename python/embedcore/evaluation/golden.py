@@ -84,6 +84,8 @@ class GoldenVersion(Document):
     digest: str
     queries: int
     gate: bool
+    public: bool = False
+    labelling: Labelling | None = None
 
 
 class GoldenRegistry:
@@ -140,6 +142,8 @@ class GoldenRegistry:
                 digest=digest,
                 queries=len(golden.queries),
                 gate=gate,
+                public=golden.public,
+                labelling=golden.labelling,
             )
 
     def get(self, consumer: str) -> GoldenSet:
@@ -172,6 +176,27 @@ class GoldenRegistry:
     def names(self) -> list[str]:
         """Names of all sets, gates and signals."""
         return sorted(self._store.blob_names(HEAD_KIND))
+
+    def versions(self) -> list[GoldenVersion]:
+        """The newest version of every set, and whether it gates its consumer."""
+        found = []
+        for name in self.names():
+            golden = self.get_named(name)
+            head = self._head(name)
+            gate = self._store.get_blob(GATE_KIND, golden.consumer)
+            found.append(
+                GoldenVersion(
+                    name=name,
+                    consumer=golden.consumer,
+                    version=0 if head is None else int(head["version"]),
+                    digest=golden.digest,
+                    queries=len(golden.queries),
+                    gate=gate is not None and gate.decode() == name,
+                    public=golden.public,
+                    labelling=golden.labelling,
+                )
+            )
+        return found
 
     def consumers(self) -> list[str]:
         """Consumers that have a set for their gates."""

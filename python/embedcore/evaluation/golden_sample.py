@@ -1,9 +1,9 @@
 """A sample of the query log to be labelled: by frequency buckets, with candidates shown in random order.
 
 Buckets share the logged traffic out in thirds: the most frequent texts that make up a third of all that
-was asked are the head, those of the next third the torso, the rest the long tail. Candidates are the pooled first
-results of every live generation, so that no model's labels are missing, and they are shuffled, so that what
-raters see first says nothing about where a model put it.
+was asked are the head, those of the next third the torso, the rest the long tail. Candidates are the pooled
+first results of every live generation, so that no model's labels are missing, and they are shuffled, so that
+what raters see first says nothing about where a model put it.
 """
 
 from __future__ import annotations

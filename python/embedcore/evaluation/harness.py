@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedcore.clock import Clock, SystemClock
-from embedcore.errors import NotFound
-from embedcore.evaluation.calibration import CalibrationPairs, collect_pairs
+from embedcore.errors import InvalidArgument, NotFound
+from embedcore.evaluation.calibration import (
+    ENOUGH_PAIRS,
+    CalibrationPairs,
+    FittedCalibration,
+    background_pairs,
+    collect_pairs,
+    fit_pairs,
+)
+from embedcore.evaluation.ef_search import EF_QUERIES, EfCalibration, calibrate_ef
 from embedcore.evaluation.evaluator import Evaluator
 from embedcore.evaluation.freshness import held_by_both
 from embedcore.evaluation.gates import (
@@ -23,7 +31,7 @@ from embedcore.evaluation.gates import (
     sufficient_gate,
     target_gate,
 )
-from embedcore.evaluation.golden import GoldenRegistry
+from embedcore.evaluation.golden import GoldenRegistry, GoldenSet
 from embedcore.evaluation.interface import (
     ExactSearch,
     Ints,
@@ -33,6 +41,7 @@ from embedcore.evaluation.interface import (
     native_exact_search,
     no_progress,
 )
+from embedcore.evaluation.lift import LiftBook
 from embedcore.evaluation.preflight import Preflight, PreflightReport
 from embedcore.evaluation.queries import QueryVectors
 from embedcore.evaluation.resolve import Resolver
@@ -46,6 +55,7 @@ from embedcore.types import Consumer, Generation, Vectors
 if TYPE_CHECKING:
     from embedcore.store.interface import Store
 
+CALIBRATION_KIND = "score-calibration"  # "<target>/<source>" -> FittedCalibration
 CALIBRATION_QUERIES = 256
 EXACT_QUERIES = 400  # recall of an index is near 1: its interval is within 2 pp on so many
 
@@ -81,12 +91,14 @@ class Harness:
             store, self._vectors, backend, lambda: self._exact or native_exact_search(), self._clock, seed
         )
         self.golden = GoldenRegistry(store)
+        self.lift = LiftBook(store)
 
     def evaluate(
         self,
         consumer: Consumer | str,
         generation: int,
         *,
+        golden_set: str = "",
         exact_queries: int = EXACT_QUERIES,
         progress: Progress | None = None,
     ) -> Evaluation:
@@ -96,7 +108,7 @@ class Harness:
         return self.evaluator.evaluate(
             who,
             self.generation(generation),
-            self.resolver.resolve(self.golden.get(who.name)),
+            self.resolver.resolve(self._golden(who, golden_set)),
             progress or self._progress,
             exact_queries=exact_queries,
             ranked=True,
@@ -110,6 +122,7 @@ class Harness:
         plan: Plan | None = None,
         *,
         equal_freshness: bool = False,
+        golden_set: str = "",
         exact_queries: int = EXACT_QUERIES,
         progress: Progress | None = None,
     ) -> Compared:
@@ -122,7 +135,7 @@ class Harness:
         """
         who, rules = self.consumer(consumer), plan or Plan()
         report = progress or self._progress
-        resolved = self.resolver.resolve(self.golden.get(who.name))
+        resolved = self.resolver.resolve(self._golden(who, golden_set))
         allowed: Ints | None = None
         freshness: Freshness | None = None
         if equal_freshness:
@@ -231,25 +244,88 @@ class Harness:
         """Score pairs for the map from source to target distances, over golden queries of all consumers in
         equal parts; ``.fit()`` makes the ScoreCalibration, or raises FailedPrecondition below 8 pairs."""
         old, new = self.generation(source), self.generation(target)
+        before, after = self._calibration_queries(old, new, queries, progress or self._progress)
+        return collect_pairs(self._store, self._backend, old, new, before, after, seed=self._seed)
+
+    def score_calibration(
+        self,
+        source: int,
+        target: int,
+        queries: int = CALIBRATION_QUERIES,
+        *,
+        progress: Progress | None = None,
+    ) -> FittedCalibration:
+        """Fits the map from source to target distances and keeps it with the target generation. On few
+        pairs it is the match of the two background distributions. FailedPrecondition when the target holds
+        fewer than 8 items: let the backfill go on."""
+        old, new = self.generation(source), self.generation(target)
+        before, after = self._calibration_queries(old, new, queries, progress or self._progress)
+        pairs = collect_pairs(self._store, self._backend, old, new, before, after, seed=self._seed)
+        background = None
+        if len(pairs.source) < ENOUGH_PAIRS:
+            background = background_pairs(self._store, old, new, before, after, seed=self._seed)
+        fitted = fit_pairs(pairs, background, source, target, at=self._clock.now(), seed=self._seed)
+        self._store.put_blob(CALIBRATION_KIND, f"{target}/{source}", fitted.model_dump_json().encode())
+        return fitted
+
+    def stored_calibration(self, source: int, target: int) -> FittedCalibration | None:
+        """The last one fitted from ``source`` onto ``target``."""
+        blob = self._store.get_blob(CALIBRATION_KIND, f"{target}/{source}")
+        return None if blob is None else FittedCalibration.model_validate_json(blob)
+
+    def calibrate_ef(
+        self,
+        consumer: Consumer | str,
+        generation: int,
+        *,
+        queries: int = EF_QUERIES,
+        progress: Progress | None = None,
+    ) -> EfCalibration:
+        """The smallest ef_search at which this index finds the consumer's ``index_recall`` of what exact
+        search finds, with 95% confidence, and what it costs. Changes nothing."""
+        who, where = self.consumer(consumer), self.generation(generation)
         report = progress or self._progress
+        resolved = self.resolver.resolve(self.golden.get(who.name))
+        rng = np.random.default_rng(derive(self._seed, "ef", who.name))
+        some = resolved.take(subset(len(resolved), queries, rng))
+        return calibrate_ef(self.evaluator, who, where, some, report)
+
+    def _calibration_queries(
+        self, old: Generation, new: Generation, queries: int, report: Progress
+    ) -> tuple[Vectors, Vectors]:
+        """(q, d) and (q, e): the same golden queries under both models, of all consumers in equal parts."""
         names = self.golden.consumers()
-        before: list[Vectors] = []
-        after: list[Vectors] = []
+        sides: list[list[Vectors]] = [[], []]
         for name in names:
             golden = self.golden.get(name)
             rng = np.random.default_rng(derive(self._seed, "calibration", name))
             rows = subset(len(golden.queries), max(1, queries // len(names)), rng)
-            before.append(self._vectors.get(old.model, old.fingerprint, golden, golden.digest, rows, report))
-            after.append(self._vectors.get(new.model, new.fingerprint, golden, golden.digest, rows, report))
-        return collect_pairs(
-            self._store,
-            self._backend,
-            old,
-            new,
-            np.concatenate(before) if before else np.zeros((0, old.fingerprint.dimension), np.float32),
-            np.concatenate(after) if after else np.zeros((0, new.fingerprint.dimension), np.float32),
-            seed=self._seed,
+            for side, generation in zip(sides, (old, new), strict=True):
+                found = self._vectors.get(
+                    generation.model, generation.fingerprint, golden, golden.digest, rows, report
+                )
+                side.append(found)
+        before, after = (
+            np.concatenate(side) if side else np.zeros((0, generation.fingerprint.dimension), np.float32)
+            for side, generation in zip(sides, (old, new), strict=True)
         )
+        return before, after
+
+    def _golden(self, consumer: Consumer, name: str) -> GoldenSet:
+        """The set that gates the consumer, or one of its others by name."""
+        golden = self.golden.get_named(name) if name else self.golden.get(consumer.name)
+        if golden.consumer != consumer.name:
+            raise InvalidArgument(
+                f"golden set {name!r} is of consumer {golden.consumer!r}, not {consumer.name!r}"
+            )
+        return golden
+
+    @property
+    def seed(self) -> int:
+        return self._seed
+
+    def now(self) -> float:
+        return self._clock.now()
 
     def consumer(self, consumer: Consumer | str) -> Consumer:
         if isinstance(consumer, Consumer):

@@ -1,8 +1,8 @@
 """The query log: a bounded sample of what consumers were asked, for labelling. Off by default.
 
 What is kept: the distinct texts whose seeded hash is smallest, at most ``Consumer.query_log`` of them, each
-with how often it was asked since the log began. A text that is among them at the end was among them when it was
-first asked, so its count is exact, and the sample is uniform over distinct texts whatever their frequency
+with how often it was asked since the log began. A text that is among them at the end was among them when it
+was first asked, so its count is exact, and the sample is uniform over distinct texts whatever their frequency
 (bottom-k sampling: Cohen & Kaplan, "Summarizing Data using Bottom-k Sketches", PODC 2007).
 
 What is not kept: users, times, results, queries by vector, queries in a namespace or with a filter. Texts
@@ -15,17 +15,23 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import logging
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from embedcore.errors import EmbedcoreError
+
 if TYPE_CHECKING:
     from embedcore.store.interface import Store
 
+log = logging.getLogger(__name__)
+
 BLOB_KIND = "query-log"  # consumer -> its sketch
 MAX_CHARS = 512  # a longer text is no query that anybody labels
+FLUSH_S = 5.0
 PENDING = 8_192  # asked since the last flush; beyond it the oldest are lost
 
 
@@ -120,6 +126,18 @@ class QueryLog:
                     changed.add(consumer)
             for consumer in changed:
                 self._store.put_blob(BLOB_KIND, consumer, self._sketches[consumer].to_bytes())
+
+    def run(self, stop: threading.Event) -> None:
+        """Flushes until told to stop: for a thread of its own."""
+        while not stop.wait(FLUSH_S):
+            if self._pending:
+                self._flush_or_log()
+
+    def _flush_or_log(self) -> None:
+        try:
+            self.flush()
+        except EmbedcoreError as error:
+            log.warning("the query log could not be saved and will be again: %s", error)
 
     def counts(self, consumer: str) -> Mapping[str, int]:
         """Text -> how often it was asked; a uniform sample of the distinct texts."""

@@ -76,8 +76,10 @@ def compare_paired(
     drawn = _bootstrap(source, target, resamples, np.random.default_rng(bootstrap_seed))
     influence = linearised(target) - linearised(source)
     tail = 1 - CONFIDENCE
-    levels = _bca_levels(drawn, difference, influence, [tail / 2, tail, 1 - tail, 1 - tail / 2])
-    lower, low, high, upper = np.quantile(drawn, levels)
+    skew = acceleration(float(np.sum(influence**2)), float(np.sum(influence**3)))
+    lower, low, high, upper = bca_bounds(
+        drawn, np.float64(difference), skew, [tail / 2, tail, 1 - tail, 1 - tail / 2]
+    )
     return Comparison(
         difference=difference,
         lower=float(lower),
@@ -121,16 +123,35 @@ def _bootstrap(source: PerQuery, target: PerQuery, resamples: int, rng: np.rando
     return drawn
 
 
-def _bca_levels(drawn: Floats, observed: float, influence: Floats, levels: list[float]) -> Floats:
-    """At which quantiles of the draws the bounds of these levels lie: bias and skewness corrected."""
+def acceleration(squares: Any, cubes: Any) -> Floats:
+    """Of the sums over queries of influence^2 and influence^3: skewness / 6; 0 without spread."""
+    spread = np.asarray(squares, np.float64)
+    safe = np.where(spread > 0, spread, 1.0)
+    found: Floats = np.where(spread > 0, np.asarray(cubes) / (6 * safe**1.5), 0.0)
+    return found
+
+
+def bca_bounds(drawn: Floats, observed: Any, skew: Floats, levels: list[float]) -> Floats:
+    """(..., L): quantiles of the draws (..., B) at these levels, corrected for bias and skewness.
+
+    ``observed`` and ``skew`` (...): the estimate itself and its acceleration. nan where a draw is.
+    """
+    estimate = np.asarray(observed, np.float64)[..., None]
     # Draws equal to the observed value count half: metrics are discrete.
-    below = 0.5 * float(np.mean(drawn < observed - 1e-12) + np.mean(drawn <= observed + 1e-12))
-    bias = stats.norm.ppf(min(max(below, 0.5 / len(drawn)), 1 - 0.5 / len(drawn)))
-    spread = float(np.sum(influence**2))
-    acceleration = float(np.sum(influence**3)) / (6 * spread**1.5) if spread > 0 else 0.0
+    below = 0.5 * (np.mean(drawn < estimate - 1e-12, axis=-1) + np.mean(drawn <= estimate + 1e-12, axis=-1))
+    count = drawn.shape[-1]
+    bias = stats.norm.ppf(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
     shifted = bias + stats.norm.ppf(levels)
-    adjusted: Floats = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
-    return adjusted
+    adjusted = stats.norm.cdf(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
+    place = adjusted * (count - 1)
+    ordered = np.sort(drawn, axis=-1)
+    under = np.floor(place).astype(np.int64)
+    low = np.take_along_axis(ordered, under, -1)
+    high = np.take_along_axis(ordered, np.minimum(under + 1, count - 1), -1)
+    bounds: Floats = np.where(
+        np.isnan(drawn).any(axis=-1, keepdims=True), _NAN, low + (high - low) * (place - under)
+    )
+    return bounds
 
 
 def _sign_flip(source: PerQuery, target: PerQuery, resamples: int, rng: np.random.Generator) -> float:

@@ -150,7 +150,7 @@ class Serving:
                 source=route.source,
                 target=route.target,
                 weight=route.weight,
-                ef_search=dict.fromkeys(route.generations, route.ef_search),
+                ef_search=route.breadths,
                 calibration=calibration,
                 canary_share=route.canary_share,
                 canary_salt=route.canary_salt,

@@ -116,11 +116,11 @@ def test_golden_sets_are_imported(run: Run, platform: FakePlatform, tmp_path: Pa
         name="mine", consumer="ads", queries=(GoldenQuery(id="q1", text="bike", relevant={"a": 1.0}),)
     )
     save_golden(golden, tmp_path / "mine.jsonl")
-    ran = run("eval", "golden", tmp_path / "mine.jsonl", "--json")
+    ran = run("eval", "golden", "import", tmp_path / "mine.jsonl", "--json")
     assert ran.code == 0
     assert ran.json[0]["digest"] == golden.digest
     (tmp_path / "mine.jsonl").write_text("{}\n")
-    assert run("eval", "golden", tmp_path / "mine.jsonl").code == 2
+    assert run("eval", "golden", "import", tmp_path / "mine.jsonl").code == 2
 
 
 def test_evaluations_and_comparisons(run: Run, platform: FakePlatform) -> None:

@@ -85,7 +85,9 @@ def read_golden(path: Path, options: ImportOptions | None = None) -> Imported:
         return _rows(path, rules)
     problems: list[str] = []
     if rules.queries is None:
-        raise InvalidArgument(f"{path}: TREC qrels need the file of query texts beside them: give --queries")
+        raise InvalidArgument(
+            f"{path}: TREC qrels need the file of query texts beside them: give --query-texts"
+        )
     texts = read_queries(rules.queries, problems)
     return _collection(path, rules, texts, read_qrels(path, problems), problems)
 
