@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from embedcore.cli.context import Session, command
+from embedcore.errors import InvalidArgument
 
 
 def register(group: typer.Typer) -> None:
@@ -17,15 +18,21 @@ def simulate(
     session: Session,
     runs: Annotated[int, typer.Option("--runs", min=10, help="Golden sets drawn per shift.")] = 2_000,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap draws each.")] = 2_000,
+    corpus: Annotated[
+        str,
+        typer.Option("--corpus", help="How models differ: as measured on the demo's corpus, or the whole."),
+    ] = "demo",
     queries: Annotated[int, typer.Option("--queries", min=30, help="Of each golden set.")] = 4_000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
 ) -> None:
     """Pass rates of both policies at true shifts of -2 to +2 pp, and the error of the sequential test."""
-    from embedcore.evaluation.populations import default_populations
+    from embedcore.evaluation.populations import populations
     from embedcore.evaluation.simulation import sequential_error, study
 
-    populations = default_populations(queries)
-    found = study(populations, runs=runs, resamples=resamples, seed=seed)
+    if corpus not in ("demo", "whole"):
+        raise InvalidArgument(f"--corpus {corpus}: there are demo and whole")
+    chosen = populations("whole" if corpus == "whole" else "demo", queries)
+    found = study(chosen, runs=runs, resamples=resamples, seed=seed)
     found["sequential"] = sequential_error(runs=runs, looks=200, batch=100, rate=0.3, fall=0.02, seed=seed)
     names = list(found["queries"])
     rows = [

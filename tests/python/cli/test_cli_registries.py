@@ -137,7 +137,7 @@ def test_a_gate_that_is_not_met_fails_a_checked_comparison(
 ) -> None:
     gate = {"gate": "quality", "passed": False, "summary": "ads recall@5 0.75 -> 0.70"}
     worse = {"source": {}, "target": {}, "comparison": {}, "gates": {"quality": gate}}
-    monkeypatch.setattr(platform, "compare", lambda *_: worse)
+    monkeypatch.setattr(platform, "compare", lambda *_, **__: worse)
     call = ("eval", "compare", "--source", "1", "--target", "2", "-c", "ads")
     assert run(*call).code == 0
     ran = run(*call, "--check")
