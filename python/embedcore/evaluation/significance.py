@@ -25,6 +25,7 @@ POWER = 0.80
 MIN_QUERIES = 30  # below it neither interval nor variance means much
 _BATCH = 200  # resamples held in memory at once
 _NAN = float("nan")
+_TIE = 1e-12  # values this close are one value, summed in another order
 # Stands for nan inside scipy, which warns of it; no difference of two shares is this large.
 _UNDEFINED = 10.0
 
@@ -132,26 +133,45 @@ def acceleration(squares: Any, cubes: Any) -> Floats:
 
 
 def bca_bounds(drawn: Floats, observed: Any, skew: Floats, levels: list[float]) -> Floats:
-    """(..., L): quantiles of the draws (..., B) at these levels, corrected for bias and skewness.
+    """(..., L): quantiles of the draws (..., B) at these levels, corrected for bias and skewness; those
+    below 0.5 are lower bounds, the others upper ones.
 
     ``observed`` and ``skew`` (...): the estimate itself and its acceleration. nan where a draw is.
     """
     estimate = np.asarray(observed, np.float64)[..., None]
     # Draws equal to the observed value count half: metrics are discrete.
-    below = 0.5 * (np.mean(drawn < estimate - 1e-12, axis=-1) + np.mean(drawn <= estimate + 1e-12, axis=-1))
+    below = 0.5 * (np.mean(drawn < estimate - _TIE, axis=-1) + np.mean(drawn <= estimate + _TIE, axis=-1))
     count = drawn.shape[-1]
     bias = stats.norm.ppf(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
     shifted = bias + stats.norm.ppf(levels)
     adjusted = stats.norm.cdf(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
-    place = adjusted * (count - 1)
     ordered = np.sort(drawn, axis=-1)
-    under = np.floor(place).astype(np.int64)
-    low = np.take_along_axis(ordered, under, -1)
-    high = np.take_along_axis(ordered, np.minimum(under + 1, count - 1), -1)
-    bounds: Floats = np.where(
-        np.isnan(drawn).any(axis=-1, keepdims=True), _NAN, low + (high - low) * (place - under)
+    mirrored = -ordered[..., ::-1]
+    bounds: Floats = np.stack(
+        [
+            _outside(ordered, adjusted[..., place])
+            if level < 0.5
+            else -_outside(mirrored, 1 - adjusted[..., place])
+            for place, level in enumerate(levels)
+        ],
+        axis=-1,
     )
-    return bounds
+    return np.where(np.isnan(drawn).any(axis=-1, keepdims=True), _NAN, bounds)
+
+
+def _outside(ordered: Floats, share: Floats) -> Floats:
+    """(...): of the ascending draws (..., B), the largest with at most this share of them at or below it.
+
+    Metrics lie on a lattice (one query more or less), where an interpolated quantile covers too little: the
+    step below it is the one that holds its level.
+    """
+    count = ordered.shape[-1]
+    allowed = np.floor(share * count + 1e-9).astype(np.int64)
+    value = np.take_along_axis(ordered, np.maximum(allowed - 1, 0)[..., None], -1)
+    ties = np.sum(ordered <= value + _TIE, axis=-1) > np.maximum(allowed, 1)
+    under = np.maximum(np.sum(ordered < value - _TIE, axis=-1) - 1, 0)
+    found: Floats = np.where(ties, np.take_along_axis(ordered, under[..., None], -1)[..., 0], value[..., 0])
+    return found
 
 
 def _sign_flip(source: PerQuery, target: PerQuery, resamples: int, rng: np.random.Generator) -> float:
