@@ -464,7 +464,7 @@ class Platform(PlatformApi):
 
     def calibrate_ef(self, consumer: str, generation: int = 0, *, apply: bool = False) -> dict[str, Any]:
         who, number = self._consumer(consumer), generation or self._serving()
-        found = self.harness.calibrate_ef(who, number)
+        found = self.harness.calibrator.ef_search(who, number)
         if apply:
             if found.ef_search is None:
                 raise FailedPrecondition(

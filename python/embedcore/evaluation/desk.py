@@ -91,7 +91,7 @@ class EvaluationDesk:
         return build_report(self._harness, self._store, source, target, plan, consumers=list(consumers))
 
     def calibrate_scores(self, source: int, target: int) -> dict[str, Any]:
-        return self._harness.score_calibration(source, target).model_dump()
+        return self._harness.calibrator.scores(source, target).model_dump()
 
     def check_parity(self) -> dict[str, Any]:
         return check_platform(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedcore.clock import Clock
-from embedcore.evaluation.exact import exact_lists, index_recall
-from embedcore.evaluation.interface import ExactSearch, Ints, Lists, Progress, SearchBackend
+from embedcore.evaluation.exact import index_recall
+from embedcore.evaluation.interface import Ints, Lists, Progress, SearchBackend
 from embedcore.evaluation.metrics import PerQuery
 from embedcore.evaluation.queries import QueryVectors
 from embedcore.evaluation.resolve import ResolvedGolden
@@ -18,6 +18,7 @@ from embedcore.evaluation.result import Evaluation, Share
 from embedcore.evaluation.scoring import depth_of, evaluate_lists
 from embedcore.evaluation.searching import in_chunks, subset
 from embedcore.evaluation.seeds import derive
+from embedcore.evaluation.truth import ExactTruth, Question
 from embedcore.types import Consumer, Generation, Vectors
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Safe to call from any thread. ``exact_search`` gives the function when it is first needed."""
+    """Safe to call from any thread."""
 
     store: Store
     vectors: QueryVectors
     backend: SearchBackend
-    exact_search: Callable[[], ExactSearch]
+    exact: ExactTruth
     clock: Clock
     seed: int
 
@@ -51,8 +52,7 @@ class Evaluator:
         lists = self.lists(consumer, generation, resolved, progress, allowed)
         index: Share | None = None
         if exact_queries > 0 and len(resolved) > 0:
-            rng = np.random.default_rng(derive(self.seed, "exact", consumer.name))
-            some = subset(len(resolved), exact_queries, rng)
+            some = self.exact_sample(consumer, resolved, exact_queries)
             truth = self.truth(consumer, generation, resolved.take(some), progress, allowed)
             found = lists[0][some, : consumer.k], lists[1][some, : consumer.k]
             recall = index_recall(found, truth)
@@ -117,6 +117,11 @@ class Evaluator:
         what = f"{consumer.name}: generation {generation.number}"
         return in_chunks(search, len(resolved), depth, what, progress)
 
+    def exact_sample(self, consumer: Consumer, resolved: ResolvedGolden, queries: int) -> Ints:
+        """Positions of the resolved queries that exact search is asked; the same each time."""
+        rng = np.random.default_rng(derive(self.seed, "exact", consumer.name))
+        return subset(len(resolved), queries, rng)
+
     def truth(
         self,
         consumer: Consumer,
@@ -126,15 +131,34 @@ class Evaluator:
         allowed: Ints | None = None,
     ) -> Lists:
         """The exact k nearest of the resolved queries."""
-        return exact_lists(
-            self.store,
-            generation.number,
-            self.query_vectors(generation, resolved, progress),
-            consumer.k,
-            generation.fingerprint.metric,
-            self.exact_search(),
-            allowed,
-        )
+        return self.exact.lists(
+            generation, [self._question(consumer, generation, resolved, progress)], allowed
+        )[0]
+
+    def prepare(
+        self,
+        generation: Generation,
+        asked: Sequence[tuple[Consumer, ResolvedGolden]],
+        progress: Progress,
+        exact_queries: int,
+        allowed: Ints | None = None,
+    ) -> None:
+        """Answers by exact search what evaluations of these consumers will ask of it, in one scan."""
+        if exact_queries > 0 and allowed is None:
+            samples = [
+                (who, resolved.take(self.exact_sample(who, resolved, exact_queries)))
+                for who, resolved in asked
+                if len(resolved)
+            ]
+            questions = [self._question(who, generation, some, progress) for who, some in samples]
+            if questions:
+                self.exact.lists(generation, questions)
+
+    def _question(
+        self, consumer: Consumer, generation: Generation, resolved: ResolvedGolden, progress: Progress
+    ) -> Question:
+        vectors = self.query_vectors(generation, resolved, progress)
+        return Question(resolved.digest, resolved.rows, vectors, consumer.k)
 
     def query_vectors(self, generation: Generation, resolved: ResolvedGolden, progress: Progress) -> Vectors:
         return self.vectors.get(

@@ -13,15 +13,7 @@ import numpy as np
 
 from embedcore.clock import Clock, SystemClock
 from embedcore.errors import InvalidArgument, NotFound
-from embedcore.evaluation.calibration import (
-    ENOUGH_PAIRS,
-    CalibrationPairs,
-    FittedCalibration,
-    background_pairs,
-    collect_pairs,
-    fit_pairs,
-)
-from embedcore.evaluation.ef_search import EF_QUERIES, EfCalibration, calibrate_ef
+from embedcore.evaluation.calibrator import Calibrator
 from embedcore.evaluation.evaluator import Evaluator
 from embedcore.evaluation.freshness import held_by_both
 from embedcore.evaluation.gates import (
@@ -49,14 +41,13 @@ from embedcore.evaluation.result import Compared, Evaluation, Freshness, paired
 from embedcore.evaluation.searching import subset
 from embedcore.evaluation.seeds import derive
 from embedcore.evaluation.significance import compare_paired
+from embedcore.evaluation.truth import ExactTruth
 from embedcore.migration_types import Plan
-from embedcore.types import Consumer, Generation, Vectors
+from embedcore.types import Consumer, Generation
 
 if TYPE_CHECKING:
     from embedcore.store.interface import Store
 
-CALIBRATION_KIND = "score-calibration"  # "<target>/<source>" -> FittedCalibration
-CALIBRATION_QUERIES = 256
 EXACT_QUERIES = 400  # recall of an index is near 1: its interval is within 2 pp on so many
 
 
@@ -78,20 +69,26 @@ class Harness:
         progress: Progress = no_progress,
         exact_search: ExactSearch | None = None,
     ) -> None:
-        self._store = store
+        self.store = store
         self._encoders = encoders
         self._backend = backend
         self._seed = seed
         self._clock = clock or SystemClock()
-        self._progress = progress
+        self.progress = progress
         self._exact = exact_search
         self.resolver = Resolver(store, seed)
         self._vectors = QueryVectors(encoders)
         self.evaluator = Evaluator(
-            store, self._vectors, backend, lambda: self._exact or native_exact_search(), self._clock, seed
+            store,
+            self._vectors,
+            backend,
+            ExactTruth(store, lambda: self._exact or native_exact_search()),
+            self._clock,
+            seed,
         )
         self.golden = GoldenRegistry(store)
         self.lift = LiftBook(store)
+        self.calibrator = Calibrator(self)
 
     def evaluate(
         self,
@@ -109,7 +106,7 @@ class Harness:
             who,
             self.generation(generation),
             self.resolver.resolve(self._golden(who, golden_set)),
-            progress or self._progress,
+            progress or self.progress,
             exact_queries=exact_queries,
             ranked=True,
         )
@@ -134,12 +131,12 @@ class Harness:
         FailedPrecondition when both hold no item in common.
         """
         who, rules = self.consumer(consumer), plan or Plan()
-        report = progress or self._progress
+        report = progress or self.progress
         resolved = self.resolver.resolve(self._golden(who, golden_set))
         allowed: Ints | None = None
         freshness: Freshness | None = None
         if equal_freshness:
-            allowed, live, source_lacks, target_lacks = held_by_both(self._store, source, target)
+            allowed, live, source_lacks, target_lacks = held_by_both(self.store, source, target)
             before_left_out = resolved.left_out
             resolved = resolved.restrict(allowed)
             freshness = Freshness(
@@ -168,6 +165,18 @@ class Harness:
         }
         return Compared(before, after, comparison, gates, freshness)
 
+    def prepare(self, consumers: Sequence[str], generation: int, progress: Progress | None = None) -> None:
+        """Spares evaluations of several consumers a scan each: recall against exact search is asked for all
+        of them at once. Consumers without a golden set are left out."""
+        asked = []
+        for name in consumers:
+            try:
+                asked.append((self.consumer(name), self.resolver.resolve(self.golden.get(name))))
+            except NotFound:
+                continue
+        where = self.generation(generation)
+        self.evaluator.prepare(where, asked, progress or self.progress, EXACT_QUERIES)
+
     def evaluate_blended(
         self,
         consumer: Consumer | str,
@@ -186,7 +195,7 @@ class Harness:
         ``rng`` draws the subset; without one it is the same subset each time.
         """
         who, rules = self.consumer(consumer), plan or Plan()
-        report = progress or self._progress
+        report = progress or self.progress
         golden = self.golden.get(who.name)
         rows = subset(
             len(golden.queries),
@@ -212,11 +221,11 @@ class Harness:
         progress: Progress | None = None,
     ) -> PreflightReport:
         """Phase 0: the target model on a sample that both models embed whole, before any cost is paid."""
-        specs = {spec.name: spec for spec in self._store.models()}
+        specs = {spec.name: spec for spec in self.store.models()}
         if target_model not in specs:
             raise NotFound(f"unknown model {target_model!r}; known: {', '.join(specs) or 'none'}")
         run = Preflight(
-            store=self._store,
+            store=self.store,
             encoders=self._encoders,
             vectors=self._vectors,
             resolver=self.resolver,
@@ -224,7 +233,7 @@ class Harness:
             exact_search=self._exact or native_exact_search(),
             clock=self._clock,
             seed=self._seed,
-            progress=progress or self._progress,
+            progress=progress or self.progress,
         )
         return run.run(
             [self.consumer(consumer) for consumer in consumers],
@@ -232,84 +241,6 @@ class Harness:
             specs[target_model],
             plan or Plan(),
         )
-
-    def calibration_pairs(
-        self,
-        source: int,
-        target: int,
-        queries: int = CALIBRATION_QUERIES,
-        *,
-        progress: Progress | None = None,
-    ) -> CalibrationPairs:
-        """Score pairs for the map from source to target distances, over golden queries of all consumers in
-        equal parts; ``.fit()`` makes the ScoreCalibration, or raises FailedPrecondition below 8 pairs."""
-        old, new = self.generation(source), self.generation(target)
-        before, after = self._calibration_queries(old, new, queries, progress or self._progress)
-        return collect_pairs(self._store, self._backend, old, new, before, after, seed=self._seed)
-
-    def score_calibration(
-        self,
-        source: int,
-        target: int,
-        queries: int = CALIBRATION_QUERIES,
-        *,
-        progress: Progress | None = None,
-    ) -> FittedCalibration:
-        """Fits the map from source to target distances and keeps it with the target generation. On few
-        pairs it is the match of the two background distributions. FailedPrecondition when the target holds
-        fewer than 8 items: let the backfill go on."""
-        old, new = self.generation(source), self.generation(target)
-        before, after = self._calibration_queries(old, new, queries, progress or self._progress)
-        pairs = collect_pairs(self._store, self._backend, old, new, before, after, seed=self._seed)
-        background = None
-        if len(pairs.source) < ENOUGH_PAIRS:
-            background = background_pairs(self._store, old, new, before, after, seed=self._seed)
-        fitted = fit_pairs(pairs, background, source, target, at=self._clock.now(), seed=self._seed)
-        self._store.put_blob(CALIBRATION_KIND, f"{target}/{source}", fitted.model_dump_json().encode())
-        return fitted
-
-    def stored_calibration(self, source: int, target: int) -> FittedCalibration | None:
-        """The last one fitted from ``source`` onto ``target``."""
-        blob = self._store.get_blob(CALIBRATION_KIND, f"{target}/{source}")
-        return None if blob is None else FittedCalibration.model_validate_json(blob)
-
-    def calibrate_ef(
-        self,
-        consumer: Consumer | str,
-        generation: int,
-        *,
-        queries: int = EF_QUERIES,
-        progress: Progress | None = None,
-    ) -> EfCalibration:
-        """The smallest ef_search at which this index finds the consumer's ``index_recall`` of what exact
-        search finds, with 95% confidence, and what it costs. Changes nothing."""
-        who, where = self.consumer(consumer), self.generation(generation)
-        report = progress or self._progress
-        resolved = self.resolver.resolve(self.golden.get(who.name))
-        rng = np.random.default_rng(derive(self._seed, "ef", who.name))
-        some = resolved.take(subset(len(resolved), queries, rng))
-        return calibrate_ef(self.evaluator, who, where, some, report)
-
-    def _calibration_queries(
-        self, old: Generation, new: Generation, queries: int, report: Progress
-    ) -> tuple[Vectors, Vectors]:
-        """(q, d) and (q, e): the same golden queries under both models, of all consumers in equal parts."""
-        names = self.golden.consumers()
-        sides: list[list[Vectors]] = [[], []]
-        for name in names:
-            golden = self.golden.get(name)
-            rng = np.random.default_rng(derive(self._seed, "calibration", name))
-            rows = subset(len(golden.queries), max(1, queries // len(names)), rng)
-            for side, generation in zip(sides, (old, new), strict=True):
-                found = self._vectors.get(
-                    generation.model, generation.fingerprint, golden, golden.digest, rows, report
-                )
-                side.append(found)
-        before, after = (
-            np.concatenate(side) if side else np.zeros((0, generation.fingerprint.dimension), np.float32)
-            for side, generation in zip(sides, (old, new), strict=True)
-        )
-        return before, after
 
     def _golden(self, consumer: Consumer, name: str) -> GoldenSet:
         """The set that gates the consumer, or one of its others by name."""
@@ -330,13 +261,13 @@ class Harness:
     def consumer(self, consumer: Consumer | str) -> Consumer:
         if isinstance(consumer, Consumer):
             return consumer
-        known = {entry.name: entry for entry in self._store.consumers()}
+        known = {entry.name: entry for entry in self.store.consumers()}
         if consumer not in known:
             raise NotFound(f"unknown consumer {consumer!r}; known: {', '.join(known) or 'none'}")
         return known[consumer]
 
     def generation(self, number: int) -> Generation:
-        known = {generation.number: generation for generation in self._store.generations()}
+        known = {generation.number: generation for generation in self.store.generations()}
         if number not in known:
             raise NotFound(f"unknown generation {number}; known: {', '.join(map(str, known)) or 'none'}")
         return known[number]

@@ -123,7 +123,7 @@ class HarnessJudge:
         return gate.model_copy(update={"evidence": evidence})
 
     def calibrate(self, source: int, target: int) -> bytes:
-        return bytes.fromhex(self._harness.score_calibration(source, target).data)
+        return bytes.fromhex(self._harness.calibrator.scores(source, target).data)
 
     def predict_lift(
         self, migration: str, consumer: Consumer, progress: ConsumerProgress, at: float

@@ -74,6 +74,10 @@ class FakeStore:
     def get_items(self, items: Sequence[int]) -> list[StoredItem]:
         return [self.items[item] for item in items if item in self.items]
 
+    def head(self, shard: int) -> int:
+        """Moves with every change of the vectors, as the real one does."""
+        return hash(tuple((g, len(held), sum(held)) for g, held in sorted(self.vectors.items())))
+
     def get_item(self, item_id: str, namespace: str = "") -> StoredItem | None:
         number = self.numbers.get((namespace, item_id))
         return None if number is None else self.items[number]
@@ -159,6 +163,8 @@ class FakeBackend:
         if allowed is not None:
             wanted = np.isin(items, allowed)
             items, vectors = items[wanted], vectors[wanted]
+        if len(items) == 0:
+            return np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf, np.float32)
         found = exact_search(vectors, queries, k, "cosine")
         return np.where(found.ids >= 0, items[found.ids], -1), found.distances
 

@@ -96,4 +96,4 @@ def test_a_target_out_of_reach_is_said_to_be(world: Any) -> None:
     golden = world.harness.golden.get("search")
     world.harness.golden.put(golden.model_copy(update={"queries": golden.queries[:20]}))
     with pytest.raises(FailedPrecondition, match="too few"):
-        world.harness.calibrate_ef("search", 2)
+        world.harness.calibrator.ef_search("search", 2)

@@ -11,13 +11,11 @@ import numpy as np
 
 from embedcore.errors import EmbedcoreError, FailedPrecondition
 from embedcore.evaluation.ef_search import curve
-from embedcore.evaluation.harness import Harness
+from embedcore.evaluation.harness import EXACT_QUERIES, Harness
 from embedcore.evaluation.interface import Bools, Floats, Ints, Lists, Progress, no_progress
 from embedcore.evaluation.multiple import claims
 from embedcore.evaluation.resolve import ResolvedGolden
 from embedcore.evaluation.result import Compared, Evaluation
-from embedcore.evaluation.searching import subset
-from embedcore.evaluation.seeds import derive
 from embedcore.evaluation.significance import finite, standard_error
 from embedcore.migration_types import Plan
 from embedcore.types import Consumer, Generation
@@ -29,7 +27,6 @@ SCHEMA = 1
 REGRESSIONS = 20
 RESULTS_SHOWN = 10
 TEXT_SHOWN = 160
-CURVE_QUERIES = 200
 _Z = 1.959963984540054  # of a two-sided 95% interval
 
 
@@ -51,6 +48,8 @@ def build_report(
         raise FailedPrecondition("there is no consumer to report on: add one")
     compared: dict[str, Compared] = {}
     lacking: dict[str, str] = {}
+    for number in (source, target):
+        harness.prepare(names, number, progress)
     for name in names:
         try:
             compared[name] = harness.compare(name, source, target, rules, progress=progress)
@@ -226,10 +225,11 @@ def _curves(
     harness: Harness, consumer: Consumer, sides: tuple[Generation, Generation], progress: Progress
 ) -> dict[str, list[dict[str, Any]]]:
     golden = harness.golden.get(consumer.name)
-    rng = np.random.default_rng(derive(harness.seed, "curve", consumer.name))
-    resolved = harness.resolver.resolve(golden, subset(len(golden.queries), CURVE_QUERIES, rng))
-    if len(resolved) == 0:
+    whole = harness.resolver.resolve(golden)
+    if len(whole) == 0:
         return {"source": [], "target": []}
+    # The queries that exact search was asked for the comparison: it need not be asked again.
+    resolved = whole.take(harness.evaluator.exact_sample(consumer, whole, EXACT_QUERIES))
     efs = sorted({max(consumer.k, step) for step in (16, 32, 64, 128, 256)})
     return {
         name: [asdict(p) for p in curve(harness.evaluator, consumer, side, resolved, progress, efs)]
