@@ -1,7 +1,7 @@
 """The stress tests for as long as wanted, round after round with other random numbers: ``make torture``.
 
 Every round runs the programs below as built for release and under ThreadSanitizer, then the tests of pytest
-below. The first failure ends it, with the command that repeats it.
+below and the simulation study of the gates. The first failure ends it, with the command that repeats it.
 
     python tests/torture.py --minutes 60
 """
@@ -56,6 +56,8 @@ def main() -> int:
         commands.append(
             [sys.executable, "-m", "pytest", "-q", "--timeout=1800", "-p", "no:cacheprovider", *PYTHON_TESTS]
         )
+        study = str(ROOT / "tests" / "simulation_study.py")
+        commands.append([sys.executable, study, "--seed", str(number)])
         for command in commands:
             done = subprocess.run(
                 command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, check=False

@@ -63,9 +63,9 @@ class Calibrator:
         *,
         progress: Progress | None = None,
     ) -> FittedCalibration:
-        """Fits the map from source to target distances and keeps it with the target generation. While both hold
-        few items it is the match of the two background distributions. FailedPrecondition when the target holds
-        fewer than 8 items: let the backfill go on."""
+        """Fits the map from source to target distances and keeps it with the target generation. While both
+        hold few items it is the match of the two background distributions. FailedPrecondition when the
+        target holds fewer than 8 items: let the backfill go on."""
         old, new = self._harness.generation(source), self._harness.generation(target)
         before, after = self._queries(old, new, queries, progress or self._harness.progress)
         pairs = collect_pairs(

@@ -175,6 +175,7 @@ def test_the_interval_of_a_consumer_is_drawn_where_it_is() -> None:
     row = {
         "name": "ads",
         "passed": False,
+        "loses": True,
         "difference": -0.01,
         "lower": -0.02,
         "upper": 0.0,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 GOOD: Final = "#1f7a3d"
 BAD: Final = "#b3261e"
+UNSURE: Final = "#9a6700"
 INK: Final = "#1c2024"
 FAINT: Final = "#9aa3ad"
 SOURCE: Final = "#5b6b7b"
@@ -18,7 +19,8 @@ TARGET: Final = "#1b6ca8"
 def forest(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
     """Difference per consumer with its 95% interval, against 0 and the margin.
 
-    Rows: name, passed, difference, lower, upper, one_sided_lower (all shares, None where undefined), text.
+    Rows: name, passed, loses (refused for more than a lack of evidence), difference, lower, upper,
+    one_sided_lower (shares, None where undefined), text, verdict.
     """
     width, left, right, line = 860, 110, 300, 44
     height = line * len(rows) + 46
@@ -33,15 +35,15 @@ def forest(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
         _rect(x(-reach), 18, x(-margin) - x(-reach), height - 46, "#fbe9e7"),
         _line(x(0), 18, x(0), height - 28, INK, 1.2),
         _line(x(-margin), 18, x(-margin), height - 28, BAD, 1.2, dash="4 3"),
-        _text(x(0), 12, "no change", "middle", 11, FAINT),
-        _text(x(-margin), 12, f"margin {-margin * 100:g} pp", "middle", 11, BAD),
+        _text(x(0) + 4, 12, "no change", "start", 11, FAINT),
+        _text(x(-margin) - 4, 12, f"margin {-margin * 100:g} pp", "end", 11, BAD),
     ]
     for tick in _ticks(reach):
         parts.append(_text(x(tick), height - 10, f"{tick * 100:+g} pp" if tick else "0", "middle", 11, FAINT))
         parts.append(_line(x(tick), height - 28, x(tick), height - 23, FAINT, 1))
     for number, row in enumerate(rows):
         y = 18 + line * (number + 0.5)
-        colour = GOOD if row["passed"] else BAD
+        colour = GOOD if row["passed"] else BAD if row["loses"] else UNSURE
         parts.append(_text(left - 14, y + 5, str(row["name"]), "end", 15, INK, bold=True))
         if row["lower"] is not None and row["upper"] is not None:
             parts.append(_line(x(row["lower"]), y, x(row["upper"]), y, colour, 3))
@@ -58,15 +60,15 @@ def forest(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
 def scatter(points: Sequence[Mapping[str, Any]], names: tuple[str, str], precision: bool) -> str:
     """Queries by their value under source (across) and target (up); area of a dot: how many. Above the
     diagonal the target is better."""
-    size, edge = 330, 46
-    plot = size - edge - 14
+    size, edge = 340, 46
+    plot = size - edge - 26
     most = max((point["count"] for point in points), default=1)
 
     def at(value: float) -> float:
         return edge + plot * value
 
     def up(value: float) -> float:
-        return size - at(value)
+        return size - edge - plot * value
 
     parts = [
         f'<polygon points="{at(0):.0f},{up(0):.0f} {at(1):.0f},{up(1):.0f} {at(1):.0f},{up(0):.0f}" '
@@ -99,12 +101,12 @@ def recall_latency(
     curves: Mapping[str, Sequence[Mapping[str, Any]]], now: Mapping[str, int], target: float
 ) -> str:
     """Recall against exact search over p95 latency (ms, one query a call), a point per ef_search."""
-    width, height, edge = 400, 330, 46
+    width, height, edge = 420, 340, 46
     points = [point for found in curves.values() for point in found]
     if not points:
         return ""
     slow = 1.1 * float(max(point["p95_ms"] for point in points))
-    low = float(min(0.9, *(point["recall"] for point in points))) - 0.02
+    low = float(min(0.9, *(point["recall"] for point in points))) - 0.04
 
     def x(value: float) -> float:
         return edge + (width - edge - 20) * value / slow
@@ -124,7 +126,7 @@ def recall_latency(
     for share in (0.0, 0.5, 1.0):
         value = slow * share
         parts.append(_text(x(value), height - edge + 15, f"{value:.2g}", "middle", 10, FAINT))
-    for value in (low + 0.02, 1.0):
+    for value in (low + 0.04, 1.0):
         parts.append(_text(edge - 5, y(value) + 3, f"{value:.2f}", "end", 10, FAINT))
     for side, colour, above in (("source", SOURCE, 14), ("target", TARGET, -8)):
         line = sorted(curves.get(side, ()), key=lambda point: point["ef_search"])
@@ -149,7 +151,8 @@ def recall_latency(
                 )
             )
         legend = f"{side}, now ef {now.get(side, 0)}"
-        parts.append(_text(edge + 10, 24 if side == "source" else 40, legend, "start", 12, colour, bold=True))
+        under = height - edge - (28 if side == "source" else 12)
+        parts.append(_text(edge + 10, under, legend, "start", 12, colour, bold=True))
     return _svg(width, height, parts, "recall against latency")
 
 

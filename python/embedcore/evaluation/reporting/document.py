@@ -14,6 +14,7 @@ from embedcore.evaluation.ef_search import curve
 from embedcore.evaluation.harness import EXACT_QUERIES, Harness
 from embedcore.evaluation.interface import Bools, Floats, Ints, Lists, Progress, no_progress
 from embedcore.evaluation.multiple import claims
+from embedcore.evaluation.reporting.words import in_words
 from embedcore.evaluation.resolve import ResolvedGolden
 from embedcore.evaluation.result import Compared, Evaluation
 from embedcore.evaluation.significance import finite, standard_error
@@ -266,5 +267,5 @@ def _headline(
             whys.append(f"{name}: no evidence")
         else:
             failed = [gate for gate, found in compared[name].gates.items() if not found.passed]
-            whys.append(f"{name}: {', '.join(failed)}")
+            whys.append(f"{name}: {in_words(failed)}")
     return f"{len(refused)} of {len(names)} consumers refuse: {'; '.join(whys)}"

@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from embedcore.evaluation.reporting.charts import forest, recall_latency, scatter
+from embedcore.evaluation.reporting.words import in_words
 
 _PAGE = Template(
     """<!doctype html>
@@ -32,7 +33,8 @@ table { border-collapse: collapse; font-size: 13px; width: 100% }
 th { text-align: left; font-weight: 600; border-bottom: 1px solid #8b949c; padding: .25rem .6rem .25rem 0 }
 td { border-bottom: 1px solid #e4e7ec; padding: .25rem .6rem .25rem 0; vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.ok { color: #1f7a3d; font-weight: 600 } .bad { color: #b3261e; font-weight: 600 }
+.ok { color: #1f7a3d; font-weight: 600; white-space: nowrap }
+.bad { color: #b3261e; font-weight: 600; white-space: nowrap }
 svg { max-width: 100%; height: auto } .pair { display: flex; gap: 1rem; flex-wrap: wrap }
 details { border-top: 1px solid #e4e7ec; padding: .3rem 0 } summary { cursor: pointer }
 ol { margin: .3rem 0 .3rem 1.2rem; padding: 0; font-size: 12.5px } .two { display: grid;
@@ -87,8 +89,9 @@ def _forest_row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "passed": one["passed"],
+        "loses": any(gate != "sufficient" for gate in failed),
         "text": f"{compared['target']['metric_name']} {change}",
-        "verdict": "passes" if not failed else f"refused: {', '.join(failed)}",
+        "verdict": "passes" if not failed else f"refused: {in_words(failed)}",
         **{key: numbers[key] for key in ("difference", "lower", "upper", "one_sided_lower")},
     }
 
