@@ -225,8 +225,8 @@ class Platform(PlatformApi):
         for thread in self._threads:
             thread.join(timeout=60)
         self._shadow.close()
-        self.desk.query_log.flush()
         try:
+            self.desk.query_log.flush()
             self.snapshot()
         finally:
             self.serving.close()
@@ -289,6 +289,7 @@ class Platform(PlatformApi):
     def set_consumer(self, consumer: Consumer) -> Consumer:
         self.store.put_consumer(consumer)
         self.serving.refresh_routes()
+        self.desk.query_log.flush()  # a consumer that opts out is forgotten at once
         return consumer
 
     def models(self) -> list[ModelSpec]:

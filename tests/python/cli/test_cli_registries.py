@@ -84,6 +84,16 @@ def test_a_wrong_consumer_changes_nothing(
     assert platform.known == before
 
 
+def test_a_breadth_set_by_hand_wins_over_a_calibrated_one(run: Run, platform: FakePlatform) -> None:
+    calibrated = platform.known["ads"].model_copy(update={"ef_by_generation": {1: 90}})
+    platform.known["ads"] = calibrated
+    assert run("consumers", "set", "ads", "--query-log", "500").code == 0
+    assert platform.known["ads"].ef_for(1) == 90
+    assert platform.known["ads"].query_log == 500
+    assert run("consumers", "set", "ads", "--ef-search", "70").code == 0
+    assert platform.known["ads"].ef_for(1) == 70
+
+
 def test_models_are_listed_with_generations_and_builtins(run: Run, platform: FakePlatform) -> None:
     ran = run("models", "list")
     toy = next(line for line in ran.out.splitlines() if line.startswith("toy"))

@@ -13,7 +13,6 @@ import pytest
 from embedcore.errors import DataLoss, Internal, InvalidArgument, NotFound
 from embedcore.evaluation.exact import exact_lists, index_recall
 from embedcore.evaluation.golden import GoldenQuery, GoldenSet
-from embedcore.evaluation.report import summary_table
 from embedcore.evaluation.result import Evaluation
 from embedcore.migration_types import Plan
 
@@ -255,22 +254,6 @@ def test_long_tail_bucket_is_the_oldest_items(world: Any) -> None:
     assert got.tail.tolist() == expected
     assert got.long_tail_n == sum(expected)
     assert got.long_tail == pytest.approx(np.mean(got.values.num[np.array(expected)]), abs=1e-12)
-
-
-def test_summary_table(world: Any) -> None:
-    evaluations = [world.harness.evaluate("search", 1)]
-    world.clock.advance(60)
-    evaluations.append(world.harness.evaluate("search", 2))
-    refused = world.harness.compare("dedup", 1, 3)
-    rows = summary_table(evaluations, {"dedup": refused})
-    json.dumps(rows, allow_nan=False)
-    assert [row["consumer"] for row in rows] == ["dedup", "search"]
-    assert rows[1]["metric"] == evaluations[1].metric, "the latest"
-    assert rows[1]["difference"] is None
-    assert rows[0]["difference"] == refused.comparison.difference
-    assert rows[0]["passed"] is False
-    assert "dedup" in str(rows[0]["refused_by"])
-    assert rows[0].keys() == rows[1].keys()
 
 
 def test_labels_of_one_consumer_do_not_touch_another(make_world: Callable[..., Any]) -> None:

@@ -96,6 +96,10 @@ def test_from_the_query_log_to_a_golden_set_and_back(platform: Platform, tmp_pat
     assert info["labelling"]["evidence"]["position_recorded"] is True
     assert platform.evaluate("search")["n"] == len(labelled) > 5
     assert [one["name"] for one in platform.golden_sets()] == ["mine"]
+    platform.set_consumer(
+        next(c for c in platform.consumers() if c.name == "search").model_copy(update={"query_log": 0})
+    )
+    assert b"w1" not in (platform.store.get_blob("query-log", "search") or b""), "opting out empties the log"
 
 
 def test_a_calibrated_ef_is_applied_to_its_generation_alone(platform: Platform) -> None:
