@@ -230,6 +230,8 @@ def _comparison_evidence(source: Evaluation, target: Evaluation, comparison: Com
         "golden": target.golden,
         "golden_digest": target.golden_digest,
         "left_out": target.left_out,
+        "source_index_recall": source.index_recall,  # None: exact search was not asked
+        "target_index_recall": target.index_recall,
         "test": "paired bootstrap over queries (BCa), sign-flip randomisation test",
         **_threshold_evidence("source_", source),
         **_threshold_evidence("target_", target),

@@ -121,14 +121,16 @@ class Harness:
         equal_freshness: bool = False,
         golden_set: str = "",
         exact_queries: int = EXACT_QUERIES,
+        ranked: bool = True,
         progress: Progress | None = None,
     ) -> Compared:
         """Both generations on the consumer's whole golden set, paired, with the gates ``quality``,
         ``sufficient``, ``target`` and ``long_tail``.
 
         As they stand, an item that one lacks is its miss: that is the cutover's gate. ``equal_freshness``
-        compares the models instead, on the items that both hold and the queries that these answer.
-        FailedPrecondition when both hold no item in common.
+        compares the models instead, on the items that both hold and the queries that these answer;
+        FailedPrecondition when there are none. ``ranked``: with nDCG, MRR and plain recall, which no gate
+        asks for.
         """
         who, rules = self.consumer(consumer), plan or Plan()
         report = progress or self.progress
@@ -150,7 +152,7 @@ class Harness:
                 report,
                 exact_queries=exact_queries,
                 allowed=allowed,
-                ranked=True,
+                ranked=ranked,
             )
             for number in (source, target)
         )
