@@ -89,7 +89,8 @@ def compare_paired(
         one_sided_upper=float(high),
         p_value=_sign_flip(source, target, resamples, np.random.default_rng(flip_seed)),
         n=n,
-        mde=minimum_detectable_effect(standard_error(source, target)),
+        # As if one more query changed by 1: where none did, the observed variance says nothing.
+        mde=minimum_detectable_effect(math.hypot(standard_error(source, target), 1 / n)),
         resamples=resamples,
         seed=seed,
     )

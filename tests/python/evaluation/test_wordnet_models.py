@@ -124,9 +124,8 @@ def test_the_paired_difference_and_its_interval(study: Any) -> None:
     deviation = math.sqrt(math.fsum((g - mean) ** 2 for g in gains) / (len(gains) - 1))
     assert compared.comparison.difference == pytest.approx(mean, abs=1e-9)
     error = deviation / math.sqrt(len(gains))
-    assert compared.comparison.mde == pytest.approx(
-        (1.959963984540054 + 0.8416212335729143) * error, abs=1e-9
-    )
+    smoothed = math.hypot(error, 1 / len(gains))
+    assert compared.comparison.mde == pytest.approx(2.8015852181129683 * smoothed, abs=1e-9)
     assert compared.comparison.lower <= mean <= compared.comparison.upper
     width = compared.comparison.upper - compared.comparison.lower
     assert 0.75 * 2 * 1.96 * error <= width <= 1.25 * 2 * 1.96 * error + 2 / len(gains), "steps of one query"
