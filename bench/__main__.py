@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench ann | churn | compare | dualwrite | recovery | scale | truth``."""
+"""The command line: ``python -m bench --help`` names its benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from bench import ann, churn, compare, datasets, dualwrite, durable, engines, recovery, scale
+from bench import ann, churn, compare, datasets, dualwrite, durable, engines, evaluation, recovery, scale
 from bench.checkouts import CheckoutError
 from bench.native_build import BuildError
 
@@ -246,6 +246,30 @@ def truth_command(
     try:
         wanted = datasets.Wanted(data, n, dim, None, 100, vectors, depth=10)
         durable.run(wanted, seconds, rounds, folder, chosen, peers_python, console, out)
+    except datasets.DataError as error:
+        _fail(console, error, 2)
+
+
+@app.command("evaluation")
+def evaluation_command(
+    vectors: Annotated[
+        Path | None,
+        typer.Option(envvar=datasets.VECTORS_VARIABLE, help=f"Folder of {datasets.BASE_FILE}."),
+    ] = None,
+    second: Annotated[
+        Path | None,
+        typer.Option(help="minilm-l3's vectors of the corpus (.npy); by default the first with noise."),
+    ] = None,
+    queries: Annotated[int, typer.Option(min=30, help="Golden queries per consumer.")] = 4_000,
+    items: Annotated[int | None, typer.Option(min=1000, help="The first so many synsets.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; by default bench/results/evaluation-DATE.")
+    ] = None,
+) -> None:
+    """Comparing two generations on four golden sets, and the report, once vectors exist."""
+    console = _console()
+    try:
+        evaluation.run(vectors, second, queries, items, console, out)
     except datasets.DataError as error:
         _fail(console, error, 2)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 _MODEL = "minilm-l6"
 _QUERIES = 5_000
@@ -43,3 +45,28 @@ def wordnet_vectors(folder: Path, base_name: str, query_name: str) -> Path:
             np.save(file, vectors)
         os.replace(temporary, folder / name)
     return folder
+
+
+def query_vectors(folder: Path, models: Sequence[str], texts: Sequence[str]) -> list[NDArray[np.float32]]:
+    """Per model the vectors (n, dim) of the texts, computed once and kept in ``folder``. ImportError when a
+    model's package is missing."""
+    from embedcore.encoders import builtin_models, load_encoder
+    from embedcore.errors import Unavailable
+
+    folder.mkdir(parents=True, exist_ok=True)
+    named = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
+    found = []
+    for model in models:
+        path = folder / f"{model}-queries-{named}.npy"
+        if not path.exists():
+            try:
+                encoder = load_encoder(builtin_models()[model])
+            except Unavailable as error:
+                raise ImportError(str(error)) from error
+            parts = [encoder.encode(texts[at : at + _AT_ONCE]) for at in range(0, len(texts), _AT_ONCE)]
+            temporary = folder / f".{path.name}.{os.getpid()}"
+            with open(temporary, "wb") as file:
+                np.save(file, np.concatenate(parts))
+            os.replace(temporary, path)
+        found.append(np.load(path))
+    return found

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import lzma
+from collections.abc import Mapping
+from typing import Any
 
 import grpc
 
 from embedcore.errors import InvalidArgument
 from embedcore.evaluation.golden import GoldenSet
-from embedcore.server.handlers import Service, later, unary
+from embedcore.evaluation.reporting.page import render
+from embedcore.migration_types import Plan
+from embedcore.server.handlers import Service, unary
 from embedcore.v1 import (
     common_pb2,
     engagement_pb2,
@@ -54,21 +58,38 @@ class EvaluationService(Service, evaluation_pb2_grpc.EvaluationServiceServicer):
     ) -> evaluation_pb2.GoldenSetInfo:
         text = unpack_golden_set(request.golden_set_json)
         golden = document_from_json(GoldenSet, text, "golden_set_json")
-        document = self.platform.import_golden_set(golden)
-        return evaluation_pb2.GoldenSetInfo(
-            name=golden.name,
-            consumer=golden.consumer,
-            queries=len(golden.queries),
-            digest=golden.digest,
-            document_json=json_of(document),
+        return _golden_info(self.platform.import_golden_set(golden, gate=not request.signal))
+
+    @unary
+    def ListGoldenSets(
+        self, request: evaluation_pb2.ListGoldenSetsRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.ListGoldenSetsResponse:
+        return evaluation_pb2.ListGoldenSetsResponse(
+            golden_sets=[_golden_info(document) for document in self.platform.golden_sets()]
         )
+
+    @unary
+    def SampleQueries(
+        self, request: evaluation_pb2.SampleQueriesRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.QuerySample:
+        _consumer(request.consumer)
+        document = self.platform.sample_queries(
+            request.consumer,
+            dict(request.buckets),
+            depth=request.depth or 10,
+            min_count=request.min_count or 2,
+            seed=request.seed,
+        )
+        return evaluation_pb2.QuerySample(document_json=json_of(document))
 
     @unary
     def Evaluate(
         self, request: evaluation_pb2.EvaluateRequest, context: grpc.ServicerContext
     ) -> evaluation_pb2.Evaluation:
         _consumer(request.consumer)
-        return evaluation_to_message(self.platform.evaluate(request.consumer, request.generation))
+        return evaluation_to_message(
+            self.platform.evaluate(request.consumer, request.generation, golden_set=request.golden_set)
+        )
 
     @unary
     def Compare(
@@ -76,13 +97,70 @@ class EvaluationService(Service, evaluation_pb2_grpc.EvaluationServiceServicer):
     ) -> evaluation_pb2.Comparison:
         _consumer(request.consumer)
         return comparison_to_message(
-            self.platform.compare(request.consumer, request.source_generation, request.target_generation)
+            self.platform.compare(
+                request.consumer,
+                request.source_generation,
+                request.target_generation,
+                _plan(request.plan_json),
+                equal_freshness=request.equal_freshness,
+                golden_set=request.golden_set,
+            )
         )
 
+    @unary
     def GetReport(
         self, request: evaluation_pb2.GetReportRequest, context: grpc.ServicerContext
     ) -> evaluation_pb2.Report:
-        later(context, "GetReport")
+        document = self.platform.evaluation_report(
+            request.source_generation,
+            request.target_generation,
+            consumers=list(request.consumers),
+            plan=_plan(request.plan_json),
+            migration_id=request.migration,
+        )
+        return evaluation_pb2.Report(
+            html=render(document).encode(),
+            document_json=json_of(document),
+            go=bool(document["go"]),
+            headline=str(document["headline"]),
+        )
+
+    @unary
+    def CalibrateEf(
+        self, request: evaluation_pb2.CalibrateEfRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.EfCalibration:
+        _consumer(request.consumer)
+        document = self.platform.calibrate_ef(request.consumer, request.generation, apply=request.apply)
+        return evaluation_pb2.EfCalibration(ef_search=document["ef_search"], document_json=json_of(document))
+
+    @unary
+    def CalibrateScores(
+        self, request: evaluation_pb2.CalibrateScoresRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.ScoreCalibration:
+        document = self.platform.calibrate_scores(request.source_generation, request.target_generation)
+        return evaluation_pb2.ScoreCalibration(
+            method=str(document["method"]), document_json=json_of(document)
+        )
+
+    @unary
+    def CheckParity(
+        self, request: evaluation_pb2.CheckParityRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.Parity:
+        document = self.platform.check_parity()
+        return evaluation_pb2.Parity(equal=bool(document["equal"]), document_json=json_of(document))
+
+    @unary
+    def Preflight(
+        self, request: evaluation_pb2.PreflightRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.PreflightVerdict:
+        if not request.target_model:
+            raise InvalidArgument("no target model named: name one, as ListModels shows them")
+        document = self.platform.preflight(request.target_model, _plan(request.plan_json))
+        return evaluation_pb2.PreflightVerdict(
+            passed=bool(document["passed"]),
+            verdict=str((document["verdict"] or {}).get("verdict", "")),
+            document_json=json_of(document),
+        )
 
 
 class EngagementService(Service, engagement_pb2_grpc.EngagementServiceServicer):
@@ -121,3 +199,17 @@ class EngagementService(Service, engagement_pb2_grpc.EngagementServiceServicer):
 def _consumer(name: str) -> None:
     if not name:
         raise InvalidArgument("no consumer named: name one, as ListConsumers shows them")
+
+
+def _plan(text: str) -> Plan | None:
+    return document_from_json(Plan, text, "plan_json") if text else None
+
+
+def _golden_info(document: Mapping[str, Any]) -> evaluation_pb2.GoldenSetInfo:
+    return evaluation_pb2.GoldenSetInfo(
+        name=str(document["name"]),
+        consumer=str(document.get("consumer", "")),
+        queries=int(document["queries"]),
+        digest=str(document["digest"]),
+        document_json=json_of(document),
+    )

@@ -1,7 +1,8 @@
 """The stress tests for as long as wanted, round after round with other random numbers: ``make torture``.
 
 Every round runs the programs below as built for release and under ThreadSanitizer, then the tests of pytest
-below, then kills a platform some hundred times. The first failure ends it, with the command that repeats it.
+below and the simulation study of the gates, then kills a platform some hundred times. The first failure ends
+it, with the command that repeats it.
 
     python tests/torture.py --minutes 60
 """
@@ -23,6 +24,7 @@ LONGER = 10  # times as long as in `make test`, for each test of a round
 # Program of build/*/tests/cpp, and a part of the names of its tests.
 TESTS = [
     ("test_hnsw", "at_once"),
+    ("test_hnsw", "explored"),
     ("test_hnsw", "calls_on_an_item_can_be_ordered"),
     ("test_dualwrite", "threads_"),
 ]
@@ -67,6 +69,8 @@ def main() -> int:
         commands.append(
             [sys.executable, "-m", "pytest", "-q", "--timeout=1800", "-p", "no:cacheprovider", *PYTHON_TESTS]
         )
+        study = str(ROOT / "tests" / "simulation_study.py")
+        commands.append([sys.executable, study, "--seed", str(number)])
         for command in commands:
             done = subprocess.run(
                 command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, check=False

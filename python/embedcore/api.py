@@ -137,9 +137,61 @@ class PlatformApi(Protocol):
     ) -> MigrationStatus: ...
 
     # Evaluation and engagement. Documents are plain JSON-serialisable dicts.
-    def import_golden_set(self, golden: GoldenSet) -> dict[str, Any]: ...
-    def evaluate(self, consumer: str, generation: int = 0) -> dict[str, Any]: ...
-    def compare(self, consumer: str, source: int, target: int) -> dict[str, Any]: ...
+    def import_golden_set(self, golden: GoldenSet, *, gate: bool = True) -> dict[str, Any]:
+        """``gate`` False: kept as a signal beside the set that gates the consumer; the only way for a set
+        that is marked public."""
+
+    def golden_sets(self) -> list[dict[str, Any]]: ...
+    def sample_queries(
+        self,
+        consumer: str,
+        buckets: Mapping[str, int],
+        *,
+        depth: int = 10,
+        min_count: int = 2,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Logged queries to label, with the pooled first results of every live generation in random order.
+        FailedPrecondition when the consumer keeps no query log."""
+
+    def evaluate(self, consumer: str, generation: int = 0, *, golden_set: str = "") -> dict[str, Any]:
+        """Generation 0: the serving one. ``golden_set``: another than the one that gates the consumer."""
+
+    def compare(
+        self,
+        consumer: str,
+        source: int,
+        target: int,
+        plan: Plan | None = None,
+        *,
+        equal_freshness: bool = False,
+        golden_set: str = "",
+    ) -> dict[str, Any]:
+        """The target as it stands (the cutover's gate), or the models on items that both hold."""
+
+    def evaluation_report(
+        self,
+        source: int = 0,
+        target: int = 0,
+        *,
+        consumers: Sequence[str] = (),
+        plan: Plan | None = None,
+        migration_id: str = "",
+    ) -> dict[str, Any]:
+        """All consumers of two generations, by default those of a migration;
+        ``embedcore.evaluation.reporting.page.render`` makes the page of it."""
+
+    def calibrate_ef(self, consumer: str, generation: int = 0, *, apply: bool = False) -> dict[str, Any]:
+        """The smallest sufficient ef_search and its latency. ``apply``: used for this consumer and
+        generation from now on; FailedPrecondition when none is sufficient."""
+
+    def calibrate_scores(self, source: int, target: int) -> dict[str, Any]: ...
+    def check_parity(self) -> dict[str, Any]:
+        """Query-side against index-side preprocessing; key ``equal``."""
+
+    def preflight(self, target_model: str, plan: Plan | None = None) -> dict[str, Any]:
+        """Phase 0 of a migration to this model, without starting one."""
+
     def report_engagement(
         self, consumer: str, arm: str, totals: Mapping[str, float], *, simulated: bool, migration_id: str = ""
     ) -> None: ...

@@ -20,8 +20,10 @@ from embedcore.clock import Clock, ScaledClock, SystemClock
 from embedcore.encoders.interface import Encoder
 from embedcore.encoders.registry import EncoderRegistry
 from embedcore.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from embedcore.evaluation.desk import EvaluationDesk
 from embedcore.evaluation.golden import GoldenRegistry, GoldenSet
 from embedcore.evaluation.harness import Harness
+from embedcore.evaluation.query_log import QueryLog
 from embedcore.migration.controller import MigrationController, MigrationDeps
 from embedcore.migration_types import MigrationEvent, MigrationStatus, Plan
 from embedcore.remote import RemotePlatform
@@ -105,7 +107,9 @@ class Platform(PlatformApi):
         self.harness = Harness(self.store, self.encoders, self.serving, seed, clock=self.clock)
         query_encoder = QueryEncoder(self.serving, self.encoders)
         self._shadow = ShadowRunner(self.serving, query_encoder, seed=seed)
-        self._queries = QueryService(self.store, self.serving, query_encoder, self._shadow)
+        query_log = QueryLog(self.store, seed)
+        self.desk = EvaluationDesk(self.store, self.harness, self.serving, self.encoders, query_log)
+        self._queries = QueryService(self.store, self.serving, query_encoder, self._shadow, query_log)
         self._writer = ItemWriter(self.store, self.encoders)
         self._controller = MigrationController(
             MigrationDeps(
@@ -118,7 +122,9 @@ class Platform(PlatformApi):
                 data_dir=data_dir,
             )
         )
-        self._startup = Startup(partial(self._recover, progress), self._controller.run)
+        self._startup = Startup(
+            partial(self._recover, progress), {"migration": self._controller.run, "query-log": query_log.run}
+        )
         self._startup.begin(wait=wait or not threads, follow=threads)
 
     def _recover(self, progress: Progress | None) -> None:
@@ -250,6 +256,7 @@ class Platform(PlatformApi):
         self._startup.join(timeout=60)
         self._shadow.close()
         try:
+            self.desk.query_log.flush()
             if recovered and self.serving.snapshots.settings.at_close:
                 self.serving.save_snapshots()
         finally:
@@ -322,6 +329,7 @@ class Platform(PlatformApi):
     def set_consumer(self, consumer: Consumer) -> Consumer:
         self.store.put_consumer(consumer)
         self.serving.refresh_routes()
+        self.desk.query_log.flush()  # a consumer that opts out is forgotten at once
         return consumer
 
     def models(self) -> list[ModelSpec]:
@@ -438,14 +446,87 @@ class Platform(PlatformApi):
 
     # Evaluation and engagement.
 
-    def import_golden_set(self, golden: GoldenSet) -> dict[str, Any]:
-        return self.golden.put(golden).model_dump()
+    def import_golden_set(self, golden: GoldenSet, *, gate: bool = True) -> dict[str, Any]:
+        return self.desk.import_golden_set(golden, gate)
 
-    def evaluate(self, consumer: str, generation: int = 0) -> dict[str, Any]:
-        return self.harness.evaluate(self._consumer(consumer), generation or self._serving()).to_document()
+    def golden_sets(self) -> list[dict[str, Any]]:
+        return self.desk.golden_sets()
 
-    def compare(self, consumer: str, source: int, target: int) -> dict[str, Any]:
-        return self.harness.compare(self._consumer(consumer), source, target).to_document()
+    def sample_queries(
+        self,
+        consumer: str,
+        buckets: Mapping[str, int],
+        *,
+        depth: int = 10,
+        min_count: int = 2,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        return self.desk.sample_queries(consumer, buckets, depth=depth, min_count=min_count, seed=seed)
+
+    def evaluate(self, consumer: str, generation: int = 0, *, golden_set: str = "") -> dict[str, Any]:
+        who, number = self._consumer(consumer), generation or self._serving()
+        return self.harness.evaluate(who, number, golden_set=golden_set).to_document()
+
+    def compare(
+        self,
+        consumer: str,
+        source: int,
+        target: int,
+        plan: Plan | None = None,
+        *,
+        equal_freshness: bool = False,
+        golden_set: str = "",
+    ) -> dict[str, Any]:
+        return self.harness.compare(
+            self._consumer(consumer),
+            source,
+            target,
+            plan,
+            equal_freshness=equal_freshness,
+            golden_set=golden_set,
+        ).to_document()
+
+    def evaluation_report(
+        self,
+        source: int = 0,
+        target: int = 0,
+        *,
+        consumers: Sequence[str] = (),
+        plan: Plan | None = None,
+        migration_id: str = "",
+    ) -> dict[str, Any]:
+        if bool(source) != bool(target):
+            raise InvalidArgument("a report is of a source and a target generation: name both, or neither")
+        if not source:
+            migration = self.controller.status(migration_id).migration
+            if not migration.target:
+                raise FailedPrecondition(f"migration {migration.id} has no target generation yet")
+            source, target, plan = migration.source, migration.target, plan or migration.plan
+        return self.desk.report(source, target, consumers, plan)
+
+    def calibrate_ef(self, consumer: str, generation: int = 0, *, apply: bool = False) -> dict[str, Any]:
+        who, number = self._consumer(consumer), generation or self._serving()
+        found = self.harness.calibrator.ef_search(who, number)
+        if apply:
+            if found.ef_search is None:
+                raise FailedPrecondition(
+                    f"no ef_search up to {found.tested[0].ef_search} reaches recall {found.target} with "
+                    f"95% confidence (recall {found.tested[0].recall:.3f}); rebuild the index, or lower "
+                    "index_recall"
+                )
+            current = self._consumer(consumer)
+            known = {**current.ef_by_generation, number: found.ef_search}
+            self.set_consumer(current.model_copy(update={"ef_by_generation": known}))
+        return found.to_document() | {"applied": apply}
+
+    def calibrate_scores(self, source: int, target: int) -> dict[str, Any]:
+        return self.desk.calibrate_scores(source, target)
+
+    def check_parity(self) -> dict[str, Any]:
+        return self.desk.check_parity()
+
+    def preflight(self, target_model: str, plan: Plan | None = None) -> dict[str, Any]:
+        return self.desk.preflight(self._serving(), target_model, plan)
 
     def report_engagement(
         self, consumer: str, arm: str, totals: Mapping[str, float], *, simulated: bool, migration_id: str = ""
@@ -459,7 +540,10 @@ class Platform(PlatformApi):
         self.store.add_engagement(migration.id, consumer, arm, totals, simulated)
 
     def compare_engagement(self, consumer: str, migration_id: str = "") -> dict[str, Any]:
-        return self.controller.engagement_gate(self._consumer(consumer), migration_id).model_dump()
+        gate = self.controller.engagement_gate(self._consumer(consumer), migration_id).model_dump()
+        migration = self.controller.status(migration_id).migration
+        prediction = self.desk.lift.get(migration.id, consumer)
+        return gate | {"prediction": None if prediction is None else prediction.model_dump()}
 
     def _consumer(self, name: str) -> Consumer:
         consumer = {c.name: c for c in self.store.consumers()}.get(name)

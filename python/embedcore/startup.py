@@ -1,10 +1,10 @@
-"""How a platform comes up: its indexes are recovered, then the migration controller runs."""
+"""How a platform comes up: its indexes are recovered, then what runs beside it begins."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from embedcore.errors import Unavailable
 
@@ -12,23 +12,26 @@ _logger = logging.getLogger(__name__)
 
 
 class Startup:
-    """Recovery in the foreground or in the background, and the one thread that follows it. Thread-safe."""
+    """Recovery in the foreground or in the background, and the threads that follow it. Thread-safe."""
 
-    def __init__(self, recover: Callable[[], None], run: Callable[[threading.Event], None]) -> None:
-        """``run`` goes on until the event that it is given is set."""
+    def __init__(
+        self, recover: Callable[[], None], followers: Mapping[str, Callable[[threading.Event], None]]
+    ) -> None:
+        """``followers``: by the names of their threads; each goes on until its event is set."""
         self._recover = recover
-        self._run = run
+        self._followers = followers
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def begin(self, *, wait: bool, follow: bool) -> None:
-        """``wait``: recovers before it returns, and raises what made it fail. ``follow``: runs afterwards."""
+        """``wait``: recovers before it returns, and raises what made it fail.
+        ``follow``: starts the followers afterwards; without ``wait`` they always are."""
         if wait:
             self._recovery()
             if follow:
-                self._start("migration", self._run, self._stop)
+                self._follow()
         else:
             self._start("recovery", self._in_background)
 
@@ -53,12 +56,18 @@ class Startup:
         self._stop.set()
 
     def join(self, timeout: float) -> None:
-        if self._thread is not None:
-            self._thread.join(timeout)
+        """Waits for up to ``timeout`` seconds a thread; those that recovery still starts included."""
+        for thread in self._threads:  # recovery appends its followers before it ends
+            thread.join(timeout)
 
     def _start(self, name: str, target: Callable[..., None], *args: object) -> None:
-        self._thread = threading.Thread(target=target, args=args, name=name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _follow(self) -> None:
+        for name, run in self._followers.items():
+            self._start(name, run, self._stop)
 
     def _recovery(self) -> None:
         try:
@@ -76,4 +85,4 @@ class Startup:
             if not self._stop.is_set():
                 _logger.exception("recovery failed: nothing is served")
             return
-        self._run(self._stop)
+        self._follow()

@@ -90,6 +90,7 @@ class Consumer(Document):
     latency_objective_ms: float | None = Field(default=50.0, gt=0)  # p95; None: asynchronous batch
     ranking_budget_ms: float | None = None
     ef_search: int = Field(default=64, ge=1, le=100_000)
+    ef_by_generation: dict[int, int] = Field(default_factory=dict)  # calibrated; wins over ef_search
     index_recall: float = Field(default=0.95, gt=0, le=1)
     min_found_share: float | None = Field(default=None, gt=0, le=1)  # precision consumers
     engagement: Literal["click_through", "session_depth", "click_success", "agreement"] = "click_success"
@@ -99,6 +100,11 @@ class Consumer(Document):
     replicas: int = Field(default=1, ge=1)
     alert_thresholds: dict[str, float] = Field(default_factory=dict)
     owner: str = "unowned"
+    query_log: int = Field(default=0, ge=0, le=100_000)  # distinct texts kept for labelling; 0: none
+
+    def ef_for(self, generation: int) -> int:
+        """The search breadth on this generation's indexes."""
+        return self.ef_by_generation.get(generation, self.ef_search)
 
 
 DEFAULT_CONSUMERS: tuple[Consumer, ...] = (

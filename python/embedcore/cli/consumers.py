@@ -72,6 +72,10 @@ def set_consumer(
     tokenizer_pin: Annotated[str | None, typer.Option("--tokenizer-pin")] = None,
     replicas: Annotated[int | None, typer.Option("--replicas", min=1)] = None,
     owner: Annotated[str | None, typer.Option("--owner")] = None,
+    query_log: Annotated[
+        int | None,
+        typer.Option("--query-log", min=0, help="Distinct query texts kept for labelling; 0: none."),
+    ] = None,
 ) -> None:
     """Add a consumer, or change some of its settings; takes effect for the next query."""
     given: dict[str, Any] = {
@@ -87,10 +91,13 @@ def set_consumer(
         "tokenizer_pin": tokenizer_pin,
         "replicas": replicas,
         "owner": owner,
+        "query_log": query_log,
     }
     changes = {key: value for key, value in given.items() if value is not None}
     if changes.get("latency_objective_ms") == 0:
         changes["latency_objective_ms"] = None
+    if ef_search is not None:
+        changes["ef_by_generation"] = {}  # what is set by hand wins over what was calibrated
     if file is not None:
         value = parse.json_value(file, "--file")
         if not isinstance(value, dict):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from embedcore.errors import InvalidArgument
+from embedcore.row_files import read_rows
 from embedcore.types import AttributeValue, Item
 
 
@@ -32,48 +31,17 @@ def read_items(path: Path, fields: Fields) -> Iterator[Item]:
     A JSON record's ``attributes`` object, if it has one, is taken as it is. InvalidArgument names the file
     and line of the first record that is wrong; the items before it have been given out.
     """
-    try:
-        file = path.open(encoding="utf-8", newline="" if path.suffix == ".csv" else None)
-    except OSError as error:
-        raise InvalidArgument(f"{path}: {error.strerror}; give a .jsonl or .csv file") from error
-    with file:
-        records = _csv(path, file) if path.suffix == ".csv" else _jsonl(path, file)
-        try:
-            for where, record in records:
-                yield item_of(where, record, fields)
-        except UnicodeDecodeError as error:
-            raise InvalidArgument(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    for where, record in read_rows(path):
+        yield item_of(where, record, fields)
 
 
 def count_records(path: Path) -> int | None:
-    """How many records a progress bar can expect: lines; None for CSV, whose texts may hold line breaks."""
-    if path.suffix == ".csv":
+    """How many records a progress bar can expect: lines of JSON Lines; None for formats whose texts may hold
+    line breaks."""
+    if path.suffix in (".csv", ".tsv", ".parquet"):
         return None
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
-
-
-def _csv(path: Path, file: IO[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    reader = csv.DictReader(file, strict=True)
-    try:
-        for record in reader:
-            yield f"{path} line {reader.line_num}", record
-    except csv.Error as error:
-        raise InvalidArgument(f"{path} line {reader.line_num}: {error}") from error
-
-
-def _jsonl(path: Path, file: IO[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InvalidArgument(f"{where}: not JSON ({error.msg})") from error
-        if not isinstance(record, dict):
-            raise InvalidArgument(f"{where}: expected a JSON object, got {type(record).__name__}")
-        yield where, record
 
 
 def item_of(where: str, record: Mapping[str, Any], fields: Fields) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
@@ -129,14 +129,62 @@ class AsyncControl(ABC):
 
     # Evaluation and engagement.
 
-    async def import_golden_set(self, golden: GoldenSet) -> dict[str, Any]:
-        return await self.run(control.import_golden_set(golden))
+    async def import_golden_set(self, golden: GoldenSet, *, gate: bool = True) -> dict[str, Any]:
+        return await self.run(control.import_golden_set(golden, gate))
 
-    async def evaluate(self, consumer: str, generation: int = 0) -> dict[str, Any]:
-        return await self.run(control.evaluate(consumer, generation))
+    async def golden_sets(self) -> list[dict[str, Any]]:
+        return await self.run(control.golden_sets())
 
-    async def compare(self, consumer: str, source: int, target: int) -> dict[str, Any]:
-        return await self.run(control.compare(consumer, source, target))
+    async def sample_queries(
+        self,
+        consumer: str,
+        buckets: Mapping[str, int],
+        *,
+        depth: int = 10,
+        min_count: int = 2,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        return await self.run(control.sample_queries(consumer, buckets, depth, min_count, seed))
+
+    async def evaluate(self, consumer: str, generation: int = 0, *, golden_set: str = "") -> dict[str, Any]:
+        return await self.run(control.evaluate(consumer, generation, golden_set))
+
+    async def compare(
+        self,
+        consumer: str,
+        source: int,
+        target: int,
+        plan: Plan | None = None,
+        *,
+        equal_freshness: bool = False,
+        golden_set: str = "",
+    ) -> dict[str, Any]:
+        return await self.run(control.compare(consumer, source, target, plan, equal_freshness, golden_set))
+
+    async def evaluation_report(
+        self,
+        source: int = 0,
+        target: int = 0,
+        *,
+        consumers: Sequence[str] = (),
+        plan: Plan | None = None,
+        migration_id: str = "",
+    ) -> dict[str, Any]:
+        return await self.run(control.evaluation_report(source, target, consumers, plan, migration_id))
+
+    async def calibrate_ef(
+        self, consumer: str, generation: int = 0, *, apply: bool = False
+    ) -> dict[str, Any]:
+        return await self.run(control.calibrate_ef(consumer, generation, apply))
+
+    async def calibrate_scores(self, source: int, target: int) -> dict[str, Any]:
+        return await self.run(control.calibrate_scores(source, target))
+
+    async def check_parity(self) -> dict[str, Any]:
+        return await self.run(control.check_parity())
+
+    async def preflight(self, target_model: str, plan: Plan | None = None) -> dict[str, Any]:
+        return await self.run(control.preflight(target_model, plan))
 
     async def report_engagement(
         self, consumer: str, arm: str, totals: Mapping[str, float], *, simulated: bool, migration_id: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import lzma
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedcore.api import GenerationStatus, PlatformStatus, SnapshotTaken
@@ -123,7 +123,7 @@ def start_migration(
 ) -> Call[MigrationStatus]:
     message = migration_pb2.StartMigrationRequest(
         target_model=target_model,
-        plan_json="" if plan is None else plan.model_dump_json(),
+        plan_json=_plan_json(plan),
         who=who,
         why=why,
         override_reason=override,
@@ -185,24 +185,89 @@ def control(
 # Evaluation and engagement.
 
 
-def import_golden_set(golden: GoldenSet) -> Call[dict[str, Any]]:
+def import_golden_set(golden: GoldenSet, gate: bool) -> Call[dict[str, Any]]:
     packed = lzma.compress(golden.model_dump_json().encode(), preset=1)
-    message = evaluation_pb2.ImportGoldenSetRequest(golden_set_json=packed)
+    message = evaluation_pb2.ImportGoldenSetRequest(golden_set_json=packed, signal=not gate)
     return Call(methods.IMPORT_GOLDEN_SET, message, _document)
 
 
+def golden_sets() -> Call[list[dict[str, Any]]]:
+    return Call(
+        methods.LIST_GOLDEN_SETS,
+        evaluation_pb2.ListGoldenSetsRequest(),
+        lambda message: [_document(one) for one in message.golden_sets],
+    )
+
+
 @refusing
-def evaluate(consumer: str, generation: int) -> Call[dict[str, Any]]:
-    message = evaluation_pb2.EvaluateRequest(consumer=consumer, generation=generation)
+def sample_queries(
+    consumer: str, buckets: Mapping[str, int], depth: int, min_count: int, seed: int
+) -> Call[dict[str, Any]]:
+    message = evaluation_pb2.SampleQueriesRequest(
+        consumer=consumer, buckets=dict(buckets), depth=depth, min_count=min_count, seed=seed
+    )
+    return Call(methods.SAMPLE_QUERIES, message, _document)
+
+
+@refusing
+def evaluate(consumer: str, generation: int, golden_set: str) -> Call[dict[str, Any]]:
+    message = evaluation_pb2.EvaluateRequest(consumer=consumer, generation=generation, golden_set=golden_set)
     return Call(methods.EVALUATE, message, _document)
 
 
 @refusing
-def compare(consumer: str, source: int, target: int) -> Call[dict[str, Any]]:
+def compare(
+    consumer: str, source: int, target: int, plan: Plan | None, equal_freshness: bool, golden_set: str
+) -> Call[dict[str, Any]]:
     message = evaluation_pb2.CompareRequest(
-        consumer=consumer, source_generation=source, target_generation=target
+        consumer=consumer,
+        source_generation=source,
+        target_generation=target,
+        plan_json=_plan_json(plan),
+        equal_freshness=equal_freshness,
+        golden_set=golden_set,
     )
     return Call(methods.COMPARE, message, _document)
+
+
+@refusing
+def evaluation_report(
+    source: int, target: int, consumers: Sequence[str], plan: Plan | None, migration_id: str
+) -> Call[dict[str, Any]]:
+    message = evaluation_pb2.GetReportRequest(
+        migration=migration_id,
+        source_generation=source,
+        target_generation=target,
+        consumers=consumers,
+        plan_json=_plan_json(plan),
+    )
+    return Call(methods.GET_REPORT, message, _document)
+
+
+@refusing
+def calibrate_ef(consumer: str, generation: int, apply: bool) -> Call[dict[str, Any]]:
+    message = evaluation_pb2.CalibrateEfRequest(consumer=consumer, generation=generation, apply=apply)
+    return Call(methods.CALIBRATE_EF, message, _document)
+
+
+@refusing
+def calibrate_scores(source: int, target: int) -> Call[dict[str, Any]]:
+    message = evaluation_pb2.CalibrateScoresRequest(source_generation=source, target_generation=target)
+    return Call(methods.CALIBRATE_SCORES, message, _document)
+
+
+def check_parity() -> Call[dict[str, Any]]:
+    return Call(methods.CHECK_PARITY, evaluation_pb2.CheckParityRequest(), _document)
+
+
+@refusing
+def preflight(target_model: str, plan: Plan | None) -> Call[dict[str, Any]]:
+    message = evaluation_pb2.PreflightRequest(target_model=target_model, plan_json=_plan_json(plan))
+    return Call(methods.PREFLIGHT, message, _document)
+
+
+def _plan_json(plan: Plan | None) -> str:
+    return "" if plan is None else plan.model_dump_json()
 
 
 def _document(message: Any) -> dict[str, Any]:

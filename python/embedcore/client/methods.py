@@ -89,6 +89,16 @@ ROLLBACK = Method(_MIGRATION, "Rollback", _STATUS)
 IMPORT_GOLDEN_SET = Method(_EVALUATION, "ImportGoldenSet", evaluation_pb2.GoldenSetInfo, long=True)
 EVALUATE = Method(_EVALUATION, "Evaluate", evaluation_pb2.Evaluation, idempotent=True, long=True)
 COMPARE = Method(_EVALUATION, "Compare", evaluation_pb2.Comparison, idempotent=True, long=True)
+# A report and a calibration compute for seconds to minutes and change nothing but what they keep.
+GET_REPORT = Method(_EVALUATION, "GetReport", evaluation_pb2.Report, idempotent=True, long=True)
+LIST_GOLDEN_SETS = Method(
+    _EVALUATION, "ListGoldenSets", evaluation_pb2.ListGoldenSetsResponse, idempotent=True
+)
+SAMPLE_QUERIES = Method(_EVALUATION, "SampleQueries", evaluation_pb2.QuerySample, idempotent=True, long=True)
+CALIBRATE_EF = Method(_EVALUATION, "CalibrateEf", evaluation_pb2.EfCalibration, long=True)
+CALIBRATE_SCORES = Method(_EVALUATION, "CalibrateScores", evaluation_pb2.ScoreCalibration, long=True)
+CHECK_PARITY = Method(_EVALUATION, "CheckParity", evaluation_pb2.Parity, idempotent=True, long=True)
+PREFLIGHT = Method(_EVALUATION, "Preflight", evaluation_pb2.PreflightVerdict, idempotent=True, long=True)
 REPORT_ENGAGEMENT = Method(_ENGAGEMENT, "Report", engagement_pb2.ReportEngagementResponse)
 COMPARE_ENGAGEMENT = Method(_ENGAGEMENT, "Compare", engagement_pb2.CompareEngagementResponse, idempotent=True)
 

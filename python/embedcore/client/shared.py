@@ -150,14 +150,60 @@ class SharedCalls(Transport):
 
     # Evaluation and engagement.
 
-    def import_golden_set(self, golden: GoldenSet) -> dict[str, Any]:
-        return self.run(control.import_golden_set(golden))
+    def import_golden_set(self, golden: GoldenSet, *, gate: bool = True) -> dict[str, Any]:
+        return self.run(control.import_golden_set(golden, gate))
 
-    def evaluate(self, consumer: str, generation: int = 0) -> dict[str, Any]:
-        return self.run(control.evaluate(consumer, generation))
+    def golden_sets(self) -> list[dict[str, Any]]:
+        return self.run(control.golden_sets())
 
-    def compare(self, consumer: str, source: int, target: int) -> dict[str, Any]:
-        return self.run(control.compare(consumer, source, target))
+    def sample_queries(
+        self,
+        consumer: str,
+        buckets: Mapping[str, int],
+        *,
+        depth: int = 10,
+        min_count: int = 2,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        return self.run(control.sample_queries(consumer, buckets, depth, min_count, seed))
+
+    def evaluate(self, consumer: str, generation: int = 0, *, golden_set: str = "") -> dict[str, Any]:
+        return self.run(control.evaluate(consumer, generation, golden_set))
+
+    def compare(
+        self,
+        consumer: str,
+        source: int,
+        target: int,
+        plan: Plan | None = None,
+        *,
+        equal_freshness: bool = False,
+        golden_set: str = "",
+    ) -> dict[str, Any]:
+        return self.run(control.compare(consumer, source, target, plan, equal_freshness, golden_set))
+
+    def evaluation_report(
+        self,
+        source: int = 0,
+        target: int = 0,
+        *,
+        consumers: Sequence[str] = (),
+        plan: Plan | None = None,
+        migration_id: str = "",
+    ) -> dict[str, Any]:
+        return self.run(control.evaluation_report(source, target, consumers, plan, migration_id))
+
+    def calibrate_ef(self, consumer: str, generation: int = 0, *, apply: bool = False) -> dict[str, Any]:
+        return self.run(control.calibrate_ef(consumer, generation, apply))
+
+    def calibrate_scores(self, source: int, target: int) -> dict[str, Any]:
+        return self.run(control.calibrate_scores(source, target))
+
+    def check_parity(self) -> dict[str, Any]:
+        return self.run(control.check_parity())
+
+    def preflight(self, target_model: str, plan: Plan | None = None) -> dict[str, Any]:
+        return self.run(control.preflight(target_model, plan))
 
     def report_engagement(
         self, consumer: str, arm: str, totals: Mapping[str, float], *, simulated: bool, migration_id: str = ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedcore.errors import FailedPrecondition
-from embedcore.evaluation.interface import ExactSearch, Floats, Lists, Metric
+from embedcore.evaluation.interface import ExactSearch, Floats, Ints, Lists, Metric
 from embedcore.types import Vectors
 
 if TYPE_CHECKING:
@@ -17,10 +17,16 @@ _BLOCK = 16_384  # vectors read at once: 25 MB at 384 dimensions
 
 
 def exact_lists(
-    store: Store, generation: int, queries: Vectors, k: int, metric: Metric, search: ExactSearch
+    store: Store,
+    generation: int,
+    queries: Vectors,
+    k: int,
+    metric: Metric,
+    search: ExactSearch,
+    allowed: Ints | None = None,
 ) -> Lists:
     """The exact k nearest current vectors of a generation, from the store and in blocks: ids (q, k) padded
-    with -1, distances padded with inf. Memory is one block and the lists."""
+    with -1, distances padded with inf. ``allowed``: of these items only. Memory: one block and the lists."""
     ids = np.full((len(queries), k), -1, np.int64)
     distances = np.full((len(queries), k), np.inf, np.float32)
     for shard in range(store.shards):
@@ -30,6 +36,11 @@ def exact_lists(
             if len(items) == 0:
                 break
             after = int(items[-1])
+            if allowed is not None:
+                wanted = np.isin(items, allowed)
+                items, vectors = items[wanted], vectors[wanted]
+                if len(items) == 0:
+                    continue
             found = search(vectors, queries, min(k, len(items)), metric)
             block = np.where(found.ids >= 0, items[found.ids], -1)
             merged = np.concatenate([distances, found.distances], axis=1)

@@ -11,9 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedcore.evaluation.result import Evaluation, paired
 from embedcore.evaluation.significance import MIN_QUERIES, Comparison, compare_paired, finite
 from embedcore.migration_types import GateResult, Plan
@@ -22,7 +19,6 @@ from embedcore.types import Consumer, StoredItem
 if TYPE_CHECKING:
     from embedcore.store.interface import Coverage
 
-NORM_TOLERANCE = 1e-3  # float32 unit vectors
 MISSING_LISTED = 20
 
 
@@ -60,9 +56,14 @@ def quality_gate(
     lacking = _no_evidence(comparison)
     if lacking:
         return _result("quality", False, f"{name}: no evidence: {lacking}", evidence, at)
-    bounded = comparison.one_sided_lower > -plan.margin
-    observed = comparison.one_sided_upper if screening else comparison.difference
-    not_worse = observed >= 0 or plan.policy == "non-inferior"
+    bounded, not_worse = (
+        bool(answer)
+        for answer in quality_rule(
+            plan,
+            comparison.one_sided_upper if screening else comparison.difference,
+            comparison.one_sided_lower,
+        )
+    )
     worse = "" if not_worse else ": a loss is shown" if screening else ": worse as observed"
     summary = (
         f"{name} {source.metric:.3f} -> {target.metric:.3f} ({_pp(comparison.difference)}, 95% lower bound "
@@ -70,6 +71,12 @@ def quality_gate(
         f"n={comparison.n}, {plan.policy}{' screening' if screening else ''}{worse}{_accepts_all(target)})"
     )
     return _result("quality", bounded and not_worse, summary, evidence, at)
+
+
+def quality_rule(plan: Plan, observed: Any, lower: Any) -> tuple[Any, Any]:
+    """(the lower bound excludes a loss of the margin, not worse as observed or of no matter): both are
+    needed. Numbers or arrays, so that a simulation asks what the gate asks."""
+    return lower > -plan.margin, (observed >= 0) | (plan.policy == "non-inferior")
 
 
 def sufficient_gate(consumer: Consumer, comparison: Comparison, plan: Plan, *, at: float) -> GateResult:
@@ -201,47 +208,6 @@ def coverage_gate(coverage: Coverage, missing: Sequence[StoredItem], plan: Plan,
     return _result("coverage", passed, summary, evidence, at)
 
 
-def norms_gate(
-    vectors: NDArray[np.floating[Any]],
-    *,
-    at: float,
-    unit: bool = True,
-    dimension: int | None = None,
-    tolerance: float = NORM_TOLERANCE,
-) -> GateResult:
-    """Vectors (n, dim) are finite and, where the fingerprint says l2 (``unit``), of norm 1 within the
-    tolerance: 1e-3 for float32, more for narrower dtypes."""
-    evidence: dict[str, Any] = {"vectors": len(vectors), "tolerance": tolerance, "unit": unit}
-    if len(vectors) == 0:
-        return _result("norms", False, "norms: no evidence: no vectors", evidence, at)
-    if vectors.ndim != 2 or (dimension is not None and vectors.shape[1] != dimension):
-        summary = f"norms: expected vectors (n, {dimension or 'dim'}), got shape {vectors.shape}"
-        return _result("norms", False, summary, evidence, at)
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if broken.size:
-        evidence |= {"not_finite": int(broken.size), "first_row": int(broken[0])}
-        summary = f"norms: {broken.size} of {len(vectors)} vectors are not finite (first: row {broken[0]})"
-        return _result("norms", False, summary, evidence, at)
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    off = np.abs(norms - 1)
-    worst = int(np.argmax(off))
-    bad = int(np.sum(off > tolerance)) if unit else int(np.sum(norms == 0))
-    evidence |= {
-        "min_norm": float(norms.min()),
-        "max_norm": float(norms.max()),
-        "mean_norm": float(norms.mean()),
-        "off": bad,
-    }
-    if bad:
-        summary = (
-            f"norms: {bad} of {len(vectors)} vectors are off {'unit norm' if unit else 'being non-zero'}"
-            f" (worst: row {worst}, norm {norms[worst]:.4f}); the model does not normalise its output"
-        )
-        return _result("norms", False, summary, evidence, at)
-    summary = f"norms: {len(vectors)} vectors finite" + (f", within {off[worst]:.1e} of 1" if unit else "")
-    return _result("norms", True, summary, evidence, at)
-
-
 def no_evidence(gate: str, reason: str, *, at: float) -> GateResult:
     """A gate that could not be asked is not met."""
     return _result(gate, False, f"no evidence: {reason}", {}, at)
@@ -264,6 +230,8 @@ def _comparison_evidence(source: Evaluation, target: Evaluation, comparison: Com
         "golden": target.golden,
         "golden_digest": target.golden_digest,
         "left_out": target.left_out,
+        "source_index_recall": source.index_recall,  # None: exact search was not asked
+        "target_index_recall": target.index_recall,
         "test": "paired bootstrap over queries (BCa), sign-flip randomisation test",
         **_threshold_evidence("source_", source),
         **_threshold_evidence("target_", target),

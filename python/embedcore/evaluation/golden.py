@@ -11,10 +11,9 @@ import json
 import math
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from embedcore.errors import FailedPrecondition, InvalidArgument, NotFound
 from embedcore.types import Document
@@ -42,6 +41,13 @@ class GoldenQuery(Document):
     bucket: str = ""
 
 
+class Labelling(Document):
+    """How the labels came about, with the evidence of what was done about bias."""
+
+    kind: Literal["given", "clicks", "raters"] = "given"
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
 class GoldenSet(Document):
     """The labelled queries of one consumer. ``namespace``: where the item ids are looked up.
 
@@ -55,14 +61,16 @@ class GoldenSet(Document):
     public: bool = False
     source: str = ""
     namespace: str = ""
+    labelling: Labelling | None = None
 
     @property
     def digest(self) -> str:
-        """``gs1-`` and 32 hexadecimal digits of what the set says; its name and source are left out.
+        """``gs1-`` and 32 hexadecimal digits of what the set says; its name, its source and how it was
+        labelled are left out.
 
         Computed at each use (some 20 ms for 4,000 queries): a cached value would survive ``model_copy``.
         """
-        content = self.model_dump(mode="json", exclude={"name", "source"})
+        content = self.model_dump(mode="json", exclude={"name", "source", "labelling"})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return "gs1-" + hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -76,51 +84,8 @@ class GoldenVersion(Document):
     digest: str
     queries: int
     gate: bool
-
-
-def save_golden(golden: GoldenSet, path: str | Path) -> None:
-    """Writes ``.jsonl`` (a header line, then one query per line) or one JSON document."""
-    target = Path(path)
-    if target.suffix == ".jsonl":
-        header = golden.model_dump_json(exclude={"queries"})
-        lines = [header, *(query.model_dump_json() for query in golden.queries)]
-        target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    else:
-        target.write_text(golden.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def load_golden(path: str | Path) -> GoldenSet:
-    """Reads what :func:`save_golden` writes; InvalidArgument names file, line and reason."""
-    source = Path(path)
-    try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"golden set {source}: cannot be read ({error}); give a UTF-8 file") from error
-    if source.suffix != ".jsonl":
-        try:
-            return GoldenSet.model_validate_json(text)
-        except ValidationError as error:
-            raise InvalidArgument(
-                f"golden set {source}: {_reason(error)}; correct it, nothing was read"
-            ) from error
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise InvalidArgument(f"golden set {source}: the file is empty; its first line is the header")
-    problems: list[str] = []
-    header: dict[str, Any] = {}
-    queries: list[GoldenQuery] = []
-    for position, (number, line) in enumerate(lines):
-        try:
-            if position == 0:
-                header = GoldenSet.model_validate({**json.loads(line), "queries": ()}).model_dump()
-            else:
-                queries.append(GoldenQuery.model_validate_json(line))
-        except ValidationError as error:
-            problems.append(f"line {number}: {_reason(error)}")
-        except (json.JSONDecodeError, TypeError) as error:
-            problems.append(f"line {number}: not a JSON object ({error})")
-    _refuse(f"golden set {source}", problems)
-    return GoldenSet.model_validate({**header, "queries": tuple(queries)})
+    public: bool = False
+    labelling: Labelling | None = None
 
 
 class GoldenRegistry:
@@ -158,7 +123,7 @@ class GoldenRegistry:
         problems = list(_problems(golden))
         if unknown == "refuse":
             problems += _unknown_items(golden, self._store)
-        _refuse(f"golden set {golden.name!r}", problems)
+        refuse(f"golden set {golden.name!r}", problems)
         with self._lock:
             head = self._head(golden.name)
             digest = golden.digest
@@ -177,6 +142,8 @@ class GoldenRegistry:
                 digest=digest,
                 queries=len(golden.queries),
                 gate=gate,
+                public=golden.public,
+                labelling=golden.labelling,
             )
 
     def get(self, consumer: str) -> GoldenSet:
@@ -210,6 +177,27 @@ class GoldenRegistry:
         """Names of all sets, gates and signals."""
         return sorted(self._store.blob_names(HEAD_KIND))
 
+    def versions(self) -> list[GoldenVersion]:
+        """The newest version of every set, and whether it gates its consumer."""
+        found = []
+        for name in self.names():
+            golden = self.get_named(name)
+            head = self._head(name)
+            gate = self._store.get_blob(GATE_KIND, golden.consumer)
+            found.append(
+                GoldenVersion(
+                    name=name,
+                    consumer=golden.consumer,
+                    version=0 if head is None else int(head["version"]),
+                    digest=golden.digest,
+                    queries=len(golden.queries),
+                    gate=gate is not None and gate.decode() == name,
+                    public=golden.public,
+                    labelling=golden.labelling,
+                )
+            )
+        return found
+
     def consumers(self) -> list[str]:
         """Consumers that have a set for their gates."""
         return sorted(self._store.blob_names(GATE_KIND))
@@ -225,7 +213,7 @@ def _problems(golden: GoldenSet) -> Iterator[str]:
         yield "it has no queries"
     first: dict[str, int] = {}
     for position, query in enumerate(golden.queries, start=1):
-        where = f"query {position} ({query.id!r})"
+        where = query_label(position, golden)
         if query.id in first:
             yield f"{where}: same id as query {first[query.id]}"
         first.setdefault(query.id, position)
@@ -248,20 +236,24 @@ def _unknown_items(golden: GoldenSet, store: Store) -> list[str]:
         for item in query.relevant:
             first.setdefault(item, position)
     dense = store.items_of(list(first), golden.namespace) if first else ()
+    missing = [item for item, number in zip(first, dense, strict=True) if number < 0]
     return [
-        f"query {position} ({golden.queries[position - 1].id!r}): unknown or deleted item {item!r}"
-        for (item, position), number in zip(first.items(), dense, strict=True)
-        if number < 0
+        f"{query_label(first[item], golden)}: {_absence(store, item, golden.namespace)} item {item!r}"
+        for item in missing
     ]
 
 
-def _reason(error: ValidationError) -> str:
-    detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"])
-    return f"{where}: {detail['msg']}" if where else str(detail["msg"])
+def _absence(store: Store, item: str, namespace: str) -> str:
+    found = store.get_item(item, namespace)
+    return "unknown" if found is None or not found.deleted else "deleted"
 
 
-def _refuse(what: str, problems: list[str]) -> None:
+def query_label(position: int, golden: GoldenSet) -> str:
+    """How problems name a query; ``importing`` finds its line in the file by it."""
+    return f"query {position} ({golden.queries[position - 1].id!r})"
+
+
+def refuse(what: str, problems: list[str]) -> None:
     if problems:
         shown = "; ".join(problems[:PROBLEMS_SHOWN])
         more = len(problems) - PROBLEMS_SHOWN

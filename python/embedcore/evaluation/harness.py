@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedcore.clock import Clock, SystemClock
-from embedcore.errors import NotFound
-from embedcore.evaluation.calibration import CalibrationPairs, collect_pairs
-from embedcore.evaluation.exact import exact_lists, index_recall
+from embedcore.errors import InvalidArgument, NotFound
+from embedcore.evaluation.calibrator import Calibrator
+from embedcore.evaluation.evaluator import Evaluator
+from embedcore.evaluation.freshness import held_by_both
 from embedcore.evaluation.gates import (
     blended_gate,
     long_tail_gate,
@@ -22,31 +23,32 @@ from embedcore.evaluation.gates import (
     sufficient_gate,
     target_gate,
 )
-from embedcore.evaluation.golden import GoldenRegistry
+from embedcore.evaluation.golden import GoldenRegistry, GoldenSet
 from embedcore.evaluation.interface import (
     ExactSearch,
-    Lists,
+    Ints,
     Progress,
     QueryEncoders,
     SearchBackend,
     native_exact_search,
     no_progress,
 )
+from embedcore.evaluation.lift import LiftBook
 from embedcore.evaluation.preflight import Preflight, PreflightReport
 from embedcore.evaluation.queries import QueryVectors
-from embedcore.evaluation.resolve import ResolvedGolden, Resolver
-from embedcore.evaluation.result import Compared, Evaluation, paired
-from embedcore.evaluation.scoring import depth_of, evaluate_lists
-from embedcore.evaluation.searching import in_chunks, subset
+from embedcore.evaluation.resolve import Resolver
+from embedcore.evaluation.result import Compared, Evaluation, Freshness, paired
+from embedcore.evaluation.searching import subset
 from embedcore.evaluation.seeds import derive
 from embedcore.evaluation.significance import compare_paired
+from embedcore.evaluation.truth import ExactTruth
 from embedcore.migration_types import Plan
-from embedcore.types import Consumer, Generation, Vectors
+from embedcore.types import Consumer, Generation
 
 if TYPE_CHECKING:
     from embedcore.store.interface import Store
 
-CALIBRATION_QUERIES = 256
+EXACT_QUERIES = 400  # recall of an index is near 1: its interval is within 2 pp on so many
 
 
 class Harness:
@@ -67,31 +69,47 @@ class Harness:
         progress: Progress = no_progress,
         exact_search: ExactSearch | None = None,
     ) -> None:
-        self._store = store
+        self.store = store
         self._encoders = encoders
         self._backend = backend
         self._seed = seed
         self._clock = clock or SystemClock()
-        self._progress = progress
+        self.progress = progress
         self._exact = exact_search
-        self._resolver = Resolver(store, seed)
+        self.resolver = Resolver(store, seed)
         self._vectors = QueryVectors(encoders)
+        self.evaluator = Evaluator(
+            store,
+            self._vectors,
+            backend,
+            ExactTruth(store, lambda: self._exact or native_exact_search()),
+            self._clock,
+            seed,
+        )
         self.golden = GoldenRegistry(store)
+        self.lift = LiftBook(store)
+        self.calibrator = Calibrator(self)
 
     def evaluate(
         self,
         consumer: Consumer | str,
         generation: int,
         *,
-        exact_queries: int = 0,
+        golden_set: str = "",
+        exact_queries: int = EXACT_QUERIES,
         progress: Progress | None = None,
     ) -> Evaluation:
-        """The consumer's metric on its whole golden set. ``exact_queries``: on a seeded sample of so many,
-        also recall against exact search, which reads all of the generation's vectors."""
-        who = self._consumer(consumer)
-        report = progress or self._progress
-        resolved = self._resolver.resolve(self.golden.get(who.name))
-        return self._evaluate(who, self._generation(generation), resolved, report, exact_queries)
+        """The consumer's metric on its whole golden set, and beside it the index's own recall: against exact
+        search, on a seeded sample of ``exact_queries``, which reads all of the generation's vectors."""
+        who = self.consumer(consumer)
+        return self.evaluator.evaluate(
+            who,
+            self.generation(generation),
+            self.resolver.resolve(self._golden(who, golden_set)),
+            progress or self.progress,
+            exact_queries=exact_queries,
+            ranked=True,
+        )
 
     def compare(
         self,
@@ -100,15 +118,44 @@ class Harness:
         target: int,
         plan: Plan | None = None,
         *,
+        equal_freshness: bool = False,
+        golden_set: str = "",
+        exact_queries: int = EXACT_QUERIES,
+        ranked: bool = True,
         progress: Progress | None = None,
     ) -> Compared:
-        """Both generations on the consumer's whole golden set, as they stand, paired, with the gates
-        ``quality``, ``sufficient``, ``target`` and ``long_tail``."""
-        who, rules = self._consumer(consumer), plan or Plan()
-        report = progress or self._progress
-        resolved = self._resolver.resolve(self.golden.get(who.name))
-        before = self._evaluate(who, self._generation(source), resolved, report)
-        after = self._evaluate(who, self._generation(target), resolved, report)
+        """Both generations on the consumer's whole golden set, paired, with the gates ``quality``,
+        ``sufficient``, ``target`` and ``long_tail``.
+
+        As they stand, an item that one lacks is its miss: that is the cutover's gate. ``equal_freshness``
+        compares the models instead, on the items that both hold and the queries that these answer;
+        FailedPrecondition when there are none. ``ranked``: with nDCG, MRR and plain recall, which no gate
+        asks for.
+        """
+        who, rules = self.consumer(consumer), plan or Plan()
+        report = progress or self.progress
+        resolved = self.resolver.resolve(self._golden(who, golden_set))
+        allowed: Ints | None = None
+        freshness: Freshness | None = None
+        if equal_freshness:
+            allowed, live, source_lacks, target_lacks = held_by_both(self.store, source, target)
+            before_left_out = resolved.left_out
+            resolved = resolved.restrict(allowed)
+            freshness = Freshness(
+                live, len(allowed), source_lacks, target_lacks, resolved.left_out - before_left_out
+            )
+        before, after = (
+            self.evaluator.evaluate(
+                who,
+                self.generation(number),
+                resolved,
+                report,
+                exact_queries=exact_queries,
+                allowed=allowed,
+                ranked=ranked,
+            )
+            for number in (source, target)
+        )
         seed = derive(self._seed, "compare", who.name)
         comparison = compare_paired(*paired(before, after), seed=seed)
         at = self._clock.now()
@@ -118,7 +165,19 @@ class Harness:
             "target": target_gate(who, after, at=at),
             "long_tail": long_tail_gate(who, before, after, rules, at=at),
         }
-        return Compared(before, after, comparison, gates)
+        return Compared(before, after, comparison, gates, freshness)
+
+    def prepare(self, consumers: Sequence[str], generation: int, progress: Progress | None = None) -> None:
+        """Spares evaluations of several consumers a scan each: recall against exact search is asked for all
+        of them at once. Consumers without a golden set are left out."""
+        asked = []
+        for name in consumers:
+            try:
+                asked.append((self.consumer(name), self.resolver.resolve(self.golden.get(name))))
+            except NotFound:
+                continue
+        where = self.generation(generation)
+        self.evaluator.prepare(where, asked, progress or self.progress, EXACT_QUERIES)
 
     def evaluate_blended(
         self,
@@ -137,34 +196,18 @@ class Harness:
 
         ``rng`` draws the subset; without one it is the same subset each time.
         """
-        who, rules = self._consumer(consumer), plan or Plan()
-        report = progress or self._progress
+        who, rules = self.consumer(consumer), plan or Plan()
+        report = progress or self.progress
         golden = self.golden.get(who.name)
         rows = subset(
             len(golden.queries),
             rules.evaluation_queries if queries is None else queries,
             rng or np.random.default_rng(derive(self._seed, "subset", who.name)),
         )
-        resolved = self._resolver.resolve(golden, rows)
-        old, new = self._generation(source), self._generation(target)
-        before = self._evaluate(who, old, resolved, report)
-        vectors = {number.number: self._query_vectors(number, resolved, report) for number in (old, new)}
-        depth = depth_of(who, resolved)
-
-        def search(start: int, end: int) -> Lists:
-            part = {number: rows[start:end] for number, rows in vectors.items()}
-            return self._backend.search_blended(who.name, part, depth, weight)
-
-        after = evaluate_lists(
-            who,
-            resolved,
-            in_chunks(search, len(resolved), depth, f"{who.name}: blended", report),
-            model=f"{old.model}+{new.model}",
-            generation=None,
-            weight=weight,
-            at=self._clock.now(),
-            seed=self._seed,
-        )
+        resolved = self.resolver.resolve(golden, rows)
+        old, new = self.generation(source), self.generation(target)
+        before = self.evaluator.evaluate(who, old, resolved, report)
+        after = self.evaluator.blended(who, (old, new), weight, resolved, report)
         seed = derive(self._seed, "blended", who.name)
         comparison = compare_paired(*paired(before, after), seed=seed)
         gate = blended_gate(who, before, after, comparison, rules, at=self._clock.now())
@@ -180,121 +223,53 @@ class Harness:
         progress: Progress | None = None,
     ) -> PreflightReport:
         """Phase 0: the target model on a sample that both models embed whole, before any cost is paid."""
-        specs = {spec.name: spec for spec in self._store.models()}
+        specs = {spec.name: spec for spec in self.store.models()}
         if target_model not in specs:
             raise NotFound(f"unknown model {target_model!r}; known: {', '.join(specs) or 'none'}")
         run = Preflight(
-            store=self._store,
+            store=self.store,
             encoders=self._encoders,
             vectors=self._vectors,
-            resolver=self._resolver,
+            resolver=self.resolver,
             golden=self.golden,
             exact_search=self._exact or native_exact_search(),
             clock=self._clock,
             seed=self._seed,
-            progress=progress or self._progress,
+            progress=progress or self.progress,
         )
         return run.run(
-            [self._consumer(consumer) for consumer in consumers],
-            self._generation(source_generation),
+            [self.consumer(consumer) for consumer in consumers],
+            self.generation(source_generation),
             specs[target_model],
             plan or Plan(),
         )
 
-    def calibration_pairs(
-        self,
-        source: int,
-        target: int,
-        queries: int = CALIBRATION_QUERIES,
-        *,
-        progress: Progress | None = None,
-    ) -> CalibrationPairs:
-        """Score pairs for the map from source to target distances, over golden queries of all consumers in
-        equal parts; ``.fit()`` makes the ScoreCalibration, or raises FailedPrecondition below 8 pairs."""
-        old, new = self._generation(source), self._generation(target)
-        report = progress or self._progress
-        names = self.golden.consumers()
-        before: list[Vectors] = []
-        after: list[Vectors] = []
-        for name in names:
-            golden = self.golden.get(name)
-            rng = np.random.default_rng(derive(self._seed, "calibration", name))
-            rows = subset(len(golden.queries), max(1, queries // len(names)), rng)
-            before.append(self._vectors.get(old.model, old.fingerprint, golden, golden.digest, rows, report))
-            after.append(self._vectors.get(new.model, new.fingerprint, golden, golden.digest, rows, report))
-        return collect_pairs(
-            self._store,
-            self._backend,
-            old,
-            new,
-            np.concatenate(before) if before else np.zeros((0, old.fingerprint.dimension), np.float32),
-            np.concatenate(after) if after else np.zeros((0, new.fingerprint.dimension), np.float32),
-            seed=self._seed,
-        )
-
-    def _evaluate(
-        self,
-        consumer: Consumer,
-        generation: Generation,
-        resolved: ResolvedGolden,
-        progress: Progress,
-        exact_queries: int = 0,
-    ) -> Evaluation:
-        vectors = self._query_vectors(generation, resolved, progress)
-        depth = depth_of(consumer, resolved)
-
-        def search(start: int, end: int) -> Lists:
-            return self._backend.search_generation(
-                generation.number, vectors[start:end], depth, consumer.ef_search
+    def _golden(self, consumer: Consumer, name: str) -> GoldenSet:
+        """The set that gates the consumer, or one of its others by name."""
+        golden = self.golden.get_named(name) if name else self.golden.get(consumer.name)
+        if golden.consumer != consumer.name:
+            raise InvalidArgument(
+                f"golden set {name!r} is of consumer {golden.consumer!r}, not {consumer.name!r}"
             )
+        return golden
 
-        what = f"{consumer.name}: generation {generation.number}"
-        lists = in_chunks(search, len(resolved), depth, what, progress)
-        recall: float | None = None
-        if exact_queries > 0 and len(resolved) > 0:
-            rng = np.random.default_rng(derive(self._seed, "exact", consumer.name))
-            some = subset(len(resolved), exact_queries, rng)
-            truth = exact_lists(
-                self._store,
-                generation.number,
-                vectors[some],
-                consumer.k,
-                generation.fingerprint.metric,
-                self._exact or native_exact_search(),
-            )
-            found = lists[0][some, : consumer.k], lists[1][some, : consumer.k]
-            recall = float(index_recall(found, truth).mean())
-        return evaluate_lists(
-            consumer,
-            resolved,
-            lists,
-            model=generation.model,
-            generation=generation.number,
-            at=self._clock.now(),
-            seed=self._seed,
-            index_recall=recall,
-        )
+    @property
+    def seed(self) -> int:
+        return self._seed
 
-    def _query_vectors(self, generation: Generation, resolved: ResolvedGolden, progress: Progress) -> Vectors:
-        return self._vectors.get(
-            generation.model,
-            generation.fingerprint,
-            resolved.golden,
-            resolved.digest,
-            resolved.rows,
-            progress,
-        )
+    def now(self) -> float:
+        return self._clock.now()
 
-    def _consumer(self, consumer: Consumer | str) -> Consumer:
+    def consumer(self, consumer: Consumer | str) -> Consumer:
         if isinstance(consumer, Consumer):
             return consumer
-        known = {entry.name: entry for entry in self._store.consumers()}
+        known = {entry.name: entry for entry in self.store.consumers()}
         if consumer not in known:
             raise NotFound(f"unknown consumer {consumer!r}; known: {', '.join(known) or 'none'}")
         return known[consumer]
 
-    def _generation(self, number: int) -> Generation:
-        known = {generation.number: generation for generation in self._store.generations()}
+    def generation(self, number: int) -> Generation:
+        known = {generation.number: generation for generation in self.store.generations()}
         if number not in known:
             raise NotFound(f"unknown generation {number}; known: {', '.join(map(str, known)) or 'none'}")
         return known[number]

@@ -27,8 +27,10 @@ Progress = Callable[[str, int, int], None]
 class SearchBackend(Protocol):
     """Batch searches on the live indexes. Rows are queries, ascending in distance, padded with -1 and inf."""
 
-    def search_generation(self, generation: int, queries: Vectors, k: int, ef_search: int) -> Lists:
-        """The k nearest of one generation's indexes, all shards merged."""
+    def search_generation(
+        self, generation: int, queries: Vectors, k: int, ef_search: int, allowed: Ints | None = None
+    ) -> Lists:
+        """The k nearest of one generation's indexes, all shards merged; ``allowed``: of these items only."""
 
     def search_blended(self, consumer: str, queries: Mapping[int, Vectors], k: int, weight: float) -> Lists:
         """As a consumer at this weight would be answered; ``queries``: generation -> its query vectors."""

@@ -19,16 +19,15 @@ from embedcore.encoders.checks import NORM_TOLERANCE as DTYPE_TOLERANCE
 from embedcore.errors import DataLoss, NotFound
 from embedcore.evaluation.canary_set import CanaryVerdict, canary_verdict
 from embedcore.evaluation.gates import (
-    NORM_TOLERANCE,
     long_tail_gate,
     no_evidence,
-    norms_gate,
     quality_gate,
     sufficient_gate,
     target_gate,
 )
 from embedcore.evaluation.golden import GoldenRegistry
 from embedcore.evaluation.interface import ExactSearch, Ints, Lists, Progress, QueryEncoders
+from embedcore.evaluation.norms import NORM_TOLERANCE, norms_gate
 from embedcore.evaluation.queries import QueryVectors
 from embedcore.evaluation.resolve import ResolvedGolden, Resolver
 from embedcore.evaluation.result import Compared, Evaluation, paired

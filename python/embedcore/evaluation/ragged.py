@@ -46,12 +46,18 @@ class Ragged:
         lengths = np.bincount(self.row_numbers[mask], minlength=len(self)).astype(np.int64)
         return type(self)(self.items[mask], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
-    def take(self, rows: Ints) -> Self:
-        """The named rows, in the order given."""
+    def places(self, rows: Ints) -> Ints:
+        """Where in ``items`` the entries of the named rows lie, in the order given."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         within = np.arange(int(offsets[-1]), dtype=np.int64) - np.repeat(offsets[:-1], lengths)
-        return type(self)(self.items[np.repeat(self.offsets[:-1][rows], lengths) + within], offsets)
+        found: Ints = np.repeat(self.offsets[:-1][rows], lengths) + within
+        return found
+
+    def take(self, rows: Ints) -> Self:
+        """The named rows, in the order given."""
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths[rows])])
+        return type(self)(self.items[self.places(rows)], offsets)
 
     def holds(self, ids: NDArray[np.int64]) -> Bools:
         """bool like ``ids`` (n, k): ids[i, j] is an item of row i."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,28 @@ from numpy.typing import NDArray
 from embedcore.errors import DataLoss, InvalidArgument
 from embedcore.evaluation.interface import Bools, Ints
 from embedcore.evaluation.metrics import PerQuery
-from embedcore.evaluation.significance import Comparison, finite
+from embedcore.evaluation.resolve import BUCKETS, TAIL
+from embedcore.evaluation.significance import Comparison, finite, interval
 from embedcore.migration_types import GateResult
 
-SCHEMA = 1
+SCHEMA = 2
+
+
+class Share(NamedTuple):
+    """A metric over some of the queries: its value, 95% interval and how many queries."""
+
+    value: float
+    lower: float
+    upper: float
+    n: int
+
+    @classmethod
+    def of(cls, values: PerQuery) -> Share:
+        """nan where there is no query with weight."""
+        return cls(values.value if len(values) else float("nan"), *interval(values), len(values))
+
+    def to_document(self) -> dict[str, Any]:
+        return {name: finite(value) for name, value in self._asdict().items()}
 
 
 @dataclass(frozen=True)
@@ -48,15 +66,35 @@ class Evaluation:
     long_tail_n: int
     rows: Ints
     values: PerQuery
-    tail: Bools  # (n,) rows that are in the long-tail bucket
+    bucket: Ints  # (n,) head 0, torso 1, tail 2
+    own_buckets: dict[str, Bools] = field(default_factory=dict)  # masks (n,) of buckets the set names itself
     threshold: float | None = None  # precision consumers: accepted at or below; inf accepts all
     threshold_reached: bool | None = None  # the stated share of duplicates is found at it
     found_share: float | None = None  # on the reported half
+    measures: dict[str, float] = field(default_factory=dict)  # "nDCG@10", "RR@10", "R@10": means over rows
     index_recall: float | None = None
+    index_recall_lower: float | None = None  # 95% interval
+    index_recall_upper: float | None = None
+    index_recall_n: int = 0  # queries that exact search was asked
 
     @property
     def n(self) -> int:
         return len(self.rows)
+
+    @property
+    def tail(self) -> Bools:
+        """(n,) rows that are in the long-tail bucket."""
+        mask: Bools = self.bucket == TAIL
+        return mask
+
+    @property
+    def masks(self) -> dict[str, Bools]:
+        """Bucket -> its rows (n,): head, torso, tail, then those that the golden set names itself."""
+        return {name: self.bucket == code for code, name in enumerate(BUCKETS)} | self.own_buckets
+
+    @property
+    def buckets(self) -> dict[str, Share]:
+        return {name: Share.of(self.values.take(mask)) for name, mask in self.masks.items()}
 
     def to_document(self, arrays: bool = True) -> dict[str, Any]:
         """JSON-serialisable; ``arrays``: with the per-query values, some 5 KB for 4,000 queries."""
@@ -64,12 +102,15 @@ class Evaluation:
             name: finite(getattr(self, name)) for name in self.__dataclass_fields__ if name not in _ARRAYS
         }
         document |= {"schema": SCHEMA, "n": self.n, "accept_all": self.threshold == float("inf")}
+        document["measures"] = {name: finite(value) for name, value in self.measures.items()}
+        document["buckets"] = {name: share.to_document() for name, share in self.buckets.items()}
         if arrays:
             document["per_query"] = {
                 "rows": _pack(self.rows, "<i4"),
                 "num": _pack(self.values.num, "<f8"),
                 "den": _pack(self.values.den, "<f8"),
-                "tail": _pack(self.tail, "|u1"),
+                "bucket": _pack(self.bucket, "|u1"),
+                "own_buckets": {name: _pack(mask, "|u1") for name, mask in self.own_buckets.items()},
             }
         return document
 
@@ -90,21 +131,42 @@ class Evaluation:
         return cls(
             rows=_unpack(packed["rows"], "<i4").astype(np.int64),
             values=PerQuery(_unpack(packed["num"], "<f8"), _unpack(packed["den"], "<f8")),
-            tail=_unpack(packed["tail"], "|u1").astype(np.bool_),
+            bucket=_unpack(packed["bucket"], "|u1").astype(np.int64),
+            own_buckets={
+                name: _unpack(mask, "|u1").astype(np.bool_) for name, mask in packed["own_buckets"].items()
+            },
             **fields,
         )
 
 
-_ARRAYS = frozenset({"rows", "values", "tail"})
+_ARRAYS = frozenset({"rows", "values", "bucket", "own_buckets"})
 
 
-class Compared(NamedTuple):
-    """A paired comparison: what ``Harness.compare`` returns, unpackable in this order."""
+@dataclass(frozen=True)
+class Freshness:
+    """Which items a comparison at equal freshness was over: those that both generations hold, of ``live``.
+    ``queries_left_out``: without a relevant item among them."""
+
+    live: int
+    both: int
+    source_lacks: int
+    target_lacks: int
+    queries_left_out: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A paired comparison of one consumer's metric on two generations (or a blend and its source).
+
+    ``freshness`` None: both as they stand, where an item that is missing is a miss. Otherwise the *models*
+    are compared, on the items that both hold.
+    """
 
     source: Evaluation
     target: Evaluation
     comparison: Comparison
     gates: dict[str, GateResult]
+    freshness: Freshness | None = None
 
     @property
     def passed(self) -> bool:
@@ -118,6 +180,7 @@ class Compared(NamedTuple):
             "comparison": self.comparison.to_document(),
             "gates": {name: gate.model_dump() for name, gate in self.gates.items()},
             "passed": self.passed,
+            "freshness": None if self.freshness is None else asdict(self.freshness),
         }
 
 

@@ -8,8 +8,9 @@ from embedcore.errors import Internal
 from embedcore.evaluation.interface import Ints, Lists
 from embedcore.evaluation.metrics import PerQuery, depth_for, precision_at_1, recall_at_k, top_answers
 from embedcore.evaluation.metrics import found_share as share_found
-from embedcore.evaluation.resolve import ResolvedGolden
-from embedcore.evaluation.result import Evaluation
+from embedcore.evaluation.ranking import ranking_measures
+from embedcore.evaluation.resolve import TAIL, ResolvedGolden
+from embedcore.evaluation.result import Evaluation, Share
 from embedcore.evaluation.significance import interval
 from embedcore.evaluation.thresholds import Threshold, choose_threshold, halves
 from embedcore.types import Consumer
@@ -30,9 +31,11 @@ def evaluate_lists(
     at: float,
     seed: int,
     weight: float | None = None,
-    index_recall: float | None = None,
+    index: Share | None = None,
+    ranked: bool = False,
 ) -> Evaluation:
-    """``lists``: ids and distances (n, depth) for the resolved queries, as a SearchBackend returns them."""
+    """``lists``: ids and distances (n, depth) for the resolved queries, as a SearchBackend returns them.
+    ``index``: recall against exact search. ``ranked``: with nDCG, MRR and plain recall as well."""
     ids, distances = lists
     if ids.shape != distances.shape or ids.ndim != 2 or len(ids) != len(resolved):
         raise Internal(
@@ -52,7 +55,13 @@ def evaluate_lists(
     else:
         values = recall_at_k(ids, resolved.relevant, resolved.exclude, consumer.k)
         name = f"recall@{consumer.k}"
-    tail = resolved.long_tail[reported]
+    bucket = resolved.bucket[reported]
+    tail = values.take(bucket == TAIL)
+    measures = (
+        ranking_measures(resolved.take(reported), (ids[reported], distances[reported]), consumer.k)
+        if ranked
+        else {}
+    )
     lower, upper = interval(values)
     return Evaluation(
         consumer=consumer.name,
@@ -71,15 +80,20 @@ def evaluate_lists(
         metric=values.value,
         lower=lower,
         upper=upper,
-        long_tail=_value(values.take(tail)),
-        long_tail_n=int(tail.sum()),
+        long_tail=_value(tail),
+        long_tail_n=len(tail),
         rows=resolved.rows[reported],
         values=values,
-        tail=tail,
+        bucket=bucket,
+        own_buckets={name: mask[reported] for name, mask in resolved.own_buckets.items()},
         threshold=None if threshold is None else threshold.distance,
         threshold_reached=None if threshold is None else threshold.reached,
         found_share=found,
-        index_recall=index_recall,
+        measures={name: float(per_query.mean()) for name, per_query in measures.items() if per_query.size},
+        index_recall=None if index is None else index.value,
+        index_recall_lower=None if index is None else index.lower,
+        index_recall_upper=None if index is None else index.upper,
+        index_recall_n=0 if index is None else index.n,
     )
 
 

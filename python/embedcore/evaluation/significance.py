@@ -25,6 +25,7 @@ POWER = 0.80
 MIN_QUERIES = 30  # below it neither interval nor variance means much
 _BATCH = 200  # resamples held in memory at once
 _NAN = float("nan")
+_TIE = 1e-12  # values this close are one value, summed in another order
 # Stands for nan inside scipy, which warns of it; no difference of two shares is this large.
 _UNDEFINED = 10.0
 
@@ -76,8 +77,10 @@ def compare_paired(
     drawn = _bootstrap(source, target, resamples, np.random.default_rng(bootstrap_seed))
     influence = linearised(target) - linearised(source)
     tail = 1 - CONFIDENCE
-    levels = _bca_levels(drawn, difference, influence, [tail / 2, tail, 1 - tail, 1 - tail / 2])
-    lower, low, high, upper = np.quantile(drawn, levels)
+    skew = acceleration(float(np.sum(influence**2)), float(np.sum(influence**3)))
+    lower, low, high, upper = bca_bounds(
+        drawn, np.float64(difference), skew, [tail / 2, tail, 1 - tail, 1 - tail / 2]
+    )
     return Comparison(
         difference=difference,
         lower=float(lower),
@@ -86,7 +89,8 @@ def compare_paired(
         one_sided_upper=float(high),
         p_value=_sign_flip(source, target, resamples, np.random.default_rng(flip_seed)),
         n=n,
-        mde=minimum_detectable_effect(standard_error(source, target)),
+        # As if one more query changed by 1: where none did, the observed variance says nothing.
+        mde=minimum_detectable_effect(math.hypot(standard_error(source, target), 1 / n)),
         resamples=resamples,
         seed=seed,
     )
@@ -121,16 +125,54 @@ def _bootstrap(source: PerQuery, target: PerQuery, resamples: int, rng: np.rando
     return drawn
 
 
-def _bca_levels(drawn: Floats, observed: float, influence: Floats, levels: list[float]) -> Floats:
-    """At which quantiles of the draws the bounds of these levels lie: bias and skewness corrected."""
+def acceleration(squares: Any, cubes: Any) -> Floats:
+    """Of the sums over queries of influence^2 and influence^3: skewness / 6; 0 without spread."""
+    spread = np.asarray(squares, np.float64)
+    safe = np.where(spread > 0, spread, 1.0)
+    found: Floats = np.where(spread > 0, np.asarray(cubes) / (6 * safe**1.5), 0.0)
+    return found
+
+
+def bca_bounds(drawn: Floats, observed: Any, skew: Floats, levels: list[float]) -> Floats:
+    """(..., L): quantiles of the draws (..., B) at these levels, corrected for bias and skewness; those
+    below 0.5 are lower bounds, the others upper ones.
+
+    ``observed`` and ``skew`` (...): the estimate itself and its acceleration. nan where a draw is.
+    """
+    estimate = np.asarray(observed, np.float64)[..., None]
     # Draws equal to the observed value count half: metrics are discrete.
-    below = 0.5 * float(np.mean(drawn < observed - 1e-12) + np.mean(drawn <= observed + 1e-12))
-    bias = stats.norm.ppf(min(max(below, 0.5 / len(drawn)), 1 - 0.5 / len(drawn)))
-    spread = float(np.sum(influence**2))
-    acceleration = float(np.sum(influence**3)) / (6 * spread**1.5) if spread > 0 else 0.0
+    below = 0.5 * (np.mean(drawn < estimate - _TIE, axis=-1) + np.mean(drawn <= estimate + _TIE, axis=-1))
+    count = drawn.shape[-1]
+    bias = stats.norm.ppf(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
     shifted = bias + stats.norm.ppf(levels)
-    adjusted: Floats = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
-    return adjusted
+    adjusted = stats.norm.cdf(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
+    ordered = np.sort(drawn, axis=-1)
+    mirrored = -ordered[..., ::-1]
+    bounds: Floats = np.stack(
+        [
+            _outside(ordered, adjusted[..., place])
+            if level < 0.5
+            else -_outside(mirrored, 1 - adjusted[..., place])
+            for place, level in enumerate(levels)
+        ],
+        axis=-1,
+    )
+    return np.where(np.isnan(drawn).any(axis=-1, keepdims=True), _NAN, bounds)
+
+
+def _outside(ordered: Floats, share: Floats) -> Floats:
+    """(...): of the ascending draws (..., B), the largest with at most this share of them at or below it.
+
+    Metrics lie on a lattice (one query more or less), where an interpolated quantile covers too little: the
+    step below it is the one that holds its level.
+    """
+    count = ordered.shape[-1]
+    allowed = np.floor(share * count + 1e-9).astype(np.int64)
+    value = np.take_along_axis(ordered, np.maximum(allowed - 1, 0)[..., None], -1)
+    ties = np.sum(ordered <= value + _TIE, axis=-1) > np.maximum(allowed, 1)
+    under = np.maximum(np.sum(ordered < value - _TIE, axis=-1) - 1, 0)
+    found: Floats = np.where(ties, np.take_along_axis(ordered, under[..., None], -1)[..., 0], value[..., 0])
+    return found
 
 
 def _sign_flip(source: PerQuery, target: PerQuery, resamples: int, rng: np.random.Generator) -> float:

@@ -44,6 +44,8 @@ def start_canary(context: Context, migration: Migration, consumer: Consumer, cov
         migration = _offline_again(context, migration, consumer)
     if not _offline_ok(context, migration, consumer):
         return
+    judged = migration.consumers[consumer.name]
+    lift = context.judge.predict_lift(migration.id, consumer, judged, context.now())
 
     def change(current: Migration) -> Change | None:
         now_at = current.consumers[consumer.name]
@@ -51,7 +53,7 @@ def start_canary(context: Context, migration: Migration, consumer: Consumer, cov
             return None
         share = current.plan.canary_share
         document = with_consumer(current, consumer.name, canary_since=context.now(), held="")
-        evidence = {"consumer": consumer.name, "share": share}
+        evidence = {"consumer": consumer.name, "share": share, "lift": lift}
         why = f"{consumer.name}: {share:.0%} of its users on the target"
         return Change(document, [Note("canary", why, evidence=evidence)])
 
@@ -88,6 +90,8 @@ def _judge_full(
     gates = consumer_gates(context, migration, consumer, coverage)
     parity = next(gate for gate in gates if gate.gate == "parity")
     if parity.evidence.get("halt"):
+        canary = next(gate for gate in gates if gate.gate == "engagement")
+        context.judge.score_lift(migration.id, name, canary, context.now())
         exits.halt(context, migration, name, parity)
         return
     if parity.evidence.get("shown") and progress.gates.get("parity") != parity:
@@ -126,12 +130,20 @@ def _lift_shown(context: Context, migration: Migration, name: str, parity: GateR
 
 def _full(context: Context, migration: Migration, name: str, gates: list[GateResult]) -> None:
     before = migration.consumers[name].weight
+    canary = next(gate for gate in gates if gate.gate == "engagement")
+    lift = context.judge.score_lift(migration.id, name, canary, context.now())
 
     def change(current: Migration) -> Change | None:
         progress = current.consumers[name]
         if current.phase is not Phase.BLENDED or progress.reverted or progress.weight != before:
             return None
-        evidence = {"consumer": name, "from": before, "weight": 1.0, "gates": evidence_of(gates)}
+        evidence = {
+            "consumer": name,
+            "from": before,
+            "weight": 1.0,
+            "gates": evidence_of(gates),
+            "lift": lift,
+        }
         note = Note("weight", f"{name} to 1: all {len(gates)} gates met", evidence=evidence)
         return Change(with_consumer(current, name, weight=1.0, held=""), [note])
 

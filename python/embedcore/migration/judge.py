@@ -54,6 +54,16 @@ class Judge(Protocol):
     def calibrate(self, source: int, target: int) -> bytes:
         """Source distances onto the target's scale: ScoreCalibration.to_bytes()."""
 
+    def predict_lift(
+        self, migration: str, consumer: Consumer, progress: ConsumerProgress, at: float
+    ) -> Mapping[str, Any] | None:
+        """Puts on record what lift the canary that is about to begin should show. Evidence, or None."""
+
+    def score_lift(
+        self, migration: str, consumer: str, canary: GateResult, at: float
+    ) -> Mapping[str, Any] | None:
+        """Puts what the canary showed beside what was predicted. Evidence, or None."""
+
 
 class HarnessJudge:
     """The judge that a platform has: the evaluation harness. Thread-safe as the harness is."""
@@ -75,7 +85,8 @@ class HarnessJudge:
         )
 
     def offline(self, consumer: Consumer, source: int, target: int, plan: Plan) -> Sequence[GateResult]:
-        return list(self._harness.compare(consumer, source, target, plan).gates.values())
+        # Beside live traffic: what no gate asks for is left to reports.
+        return list(self._harness.compare(consumer, source, target, plan, ranked=False).gates.values())
 
     def blended(
         self, consumer: Consumer, source: int, target: int, weight: float, plan: Plan, seed: int
@@ -113,7 +124,22 @@ class HarnessJudge:
         return gate.model_copy(update={"evidence": evidence})
 
     def calibrate(self, source: int, target: int) -> bytes:
-        return bytes(self._harness.calibration_pairs(source, target).fit().to_bytes())
+        return bytes.fromhex(self._harness.calibrator.scores(source, target).data)
+
+    def predict_lift(
+        self, migration: str, consumer: Consumer, progress: ConsumerProgress, at: float
+    ) -> Mapping[str, Any] | None:
+        quality = progress.gates.get("quality")
+        if quality is None:
+            return None
+        made = self._harness.lift.predict(migration, consumer, quality, progress.weight, at=at)
+        return None if made is None else made.model_dump()
+
+    def score_lift(
+        self, migration: str, consumer: str, canary: GateResult, at: float
+    ) -> Mapping[str, Any] | None:
+        scored = self._harness.lift.score(migration, consumer, canary, at=at)
+        return None if scored is None else scored.model_dump()
 
 
 def with_shadow(consumer: Consumer, progress: ConsumerProgress, arms: Arms) -> dict[str, Mapping[str, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from embedcore import _native
 from embedcore.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from embedcore.evaluation.query_log import QueryLog
 from embedcore.hashing import item_hash
 from embedcore.serving.encoding import QueryEncoder
 from embedcore.serving.serving import Serving
@@ -25,12 +26,18 @@ class QueryService:
     """Thread-safe. The native call runs without the GIL and without a lock."""
 
     def __init__(
-        self, store: Store, serving: Serving, encoder: QueryEncoder, shadow: ShadowRunner | None
+        self,
+        store: Store,
+        serving: Serving,
+        encoder: QueryEncoder,
+        shadow: ShadowRunner | None,
+        query_log: QueryLog | None = None,
     ) -> None:
         self._store = store
         self._serving = serving
         self._encoder = encoder
         self._shadow = shadow
+        self._query_log = query_log
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         started = time.perf_counter()
@@ -67,6 +74,7 @@ class QueryService:
         if self._shadow is not None and answer.weight < 1.0:
             # A blended answer is not the source's: the shadow then asks the source again by itself.
             self._shadow.offer(request, k, answer.generations[0], dense if answer.weight == 0.0 else ())
+        self._note(request)
         provenance = self._provenance(answer)
         return SearchAnswer(hits, provenance, (time.perf_counter() - started) * 1e3)
 
@@ -100,6 +108,13 @@ class QueryService:
             raise DeadlineExceeded("the deadline had passed before the search began")
         self._encoder.check(request)
         return slot, k
+
+    def _note(self, request: SearchRequest) -> None:
+        """For the query log of a consumer that opted in: the text, and nothing of who asked."""
+        consumer = self._serving.consumers.get(request.consumer)
+        plain = request.text and not request.namespace and not request.filter
+        if self._query_log is not None and consumer is not None and consumer.query_log and plain:
+            self._query_log.offer(request.consumer, request.text or "")
 
     def _wait(self, request: SearchRequest, generations: list[int], deadline: float) -> None:
         left = deadline - time.perf_counter()

@@ -31,6 +31,13 @@ class Route:
     calibration: bytes = b""
     canary_share: float = 0.0
     canary_salt: int = 0
+    ef_by_generation: tuple[tuple[int, int], ...] = ()  # calibrated breadths that win over ef_search
+
+    @property
+    def breadths(self) -> dict[int, int]:
+        """Generation -> ef_search."""
+        calibrated = dict(self.ef_by_generation)
+        return {number: calibrated.get(number, self.ef_search) for number in self.generations}
 
     @property
     def generations(self) -> tuple[int, ...]:
@@ -55,18 +62,26 @@ def routes_of(
             raise FailedPrecondition(
                 f"generations {serving} all serve and no migration is running: retire all but one"
             )
-        return [Route(c.name, c.ef_search, serving[-1]) for c in consumers]
+        return [_single(c, serving[-1]) for c in consumers]
     if migration.phase in _ON_SOURCE or migration.target not in live:
-        return [Route(c.name, c.ef_search, migration.source) for c in consumers]
+        return [_single(c, migration.source) for c in consumers]
     if migration.phase is Phase.GRACE:
-        return [Route(c.name, c.ef_search, migration.target) for c in consumers]
+        return [_single(c, migration.target) for c in consumers]
     return [_blended(c, migration) for c in consumers]
+
+
+def _single(consumer: Consumer, generation: int) -> Route:
+    return Route(consumer.name, consumer.ef_search, generation, ef_by_generation=_calibrated(consumer))
+
+
+def _calibrated(consumer: Consumer) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(consumer.ef_by_generation.items()))
 
 
 def _blended(consumer: Consumer, migration: Migration) -> Route:
     progress = migration.consumers.get(consumer.name)
     if progress is None:  # registered after the migration began
-        return Route(consumer.name, consumer.ef_search, migration.source)
+        return _single(consumer, migration.source)
     canary = progress.canary_since is not None and progress.weight < 1.0
     # The target is named at weight 0 too (where the router searches the source alone): a step of the plan
     # is evaluated at its weight before it is taken.
@@ -80,4 +95,5 @@ def _blended(consumer: Consumer, migration: Migration) -> Route:
         canary_share=migration.plan.canary_share if canary else 0.0,
         # A salt per migration: the same users are not the canary of every migration.
         canary_salt=item_hash(migration.id),
+        ef_by_generation=_calibrated(consumer),
     )

@@ -232,7 +232,7 @@ class Serving:
                 source=route.source,
                 target=route.target,
                 weight=route.weight,
-                ef_search=dict.fromkeys(route.generations, route.ef_search),
+                ef_search=route.breadths,
                 calibration=calibration,
                 canary_share=route.canary_share,
                 canary_salt=route.canary_salt,
@@ -273,11 +273,17 @@ class Serving:
     # SearchBackend.
 
     def search_generation(
-        self, generation: int, queries: Vectors, k: int, ef_search: int
+        self,
+        generation: int,
+        queries: Vectors,
+        k: int,
+        ef_search: int,
+        allowed: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Dense ids (q, k), -1 padded, and distances (q, k), inf padded, over all shards."""
+        """Dense ids (q, k), -1 padded, and distances (q, k), inf padded, over all shards; ``allowed``: of
+        these items only."""
         found = [
-            index.search(queries, k=k, ef_search=ef_search, threads=background_threads())
+            index.search(queries, k=k, ef_search=ef_search, filter=allowed, threads=background_threads())
             for index in self._of(generation)
         ]
         if len(found) == 1:

@@ -67,8 +67,8 @@ class ShadowRunner:
         if shadow is None or consumer is None:
             return
         _, generation, record = shadow
-        old = list(ids) or self._ask(request, source, k, consumer.ef_search)
-        new = self._ask(request, generation, k, consumer.ef_search)
+        old = list(ids) or self._ask(request, source, k, consumer.ef_for(source))
+        new = self._ask(request, generation, k, consumer.ef_for(generation))
         if not old:
             return
         common = len(set(old) & set(new)) / min(k, len(old))

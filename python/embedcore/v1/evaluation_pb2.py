@@ -24,29 +24,57 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65mbedcore/v1/evaluation.proto\x12\x0c\x65mbedcore.v1\"1\n\x16ImportGoldenSetRequest\x12\x17\n\x0fgolden_set_json\x18\x01 \x01(\x0c\"g\n\rGoldenSetInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0f\n\x07queries\x18\x03 \x01(\r\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x15\n\rdocument_json\x18\x05 \x01(\t\"7\n\x0f\x45valuateRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\x97\x01\n\nEvaluation\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x01\x12\r\n\x05lower\x18\x05 \x01(\x01\x12\r\n\x05upper\x18\x06 \x01(\x01\x12\x0f\n\x07queries\x18\x07 \x01(\r\x12\x15\n\rdocument_json\x18\x08 \x01(\t\"X\n\x0e\x43ompareRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x19\n\x11source_generation\x18\x02 \x01(\r\x12\x19\n\x11target_generation\x18\x03 \x01(\r\"\xba\x01\n\nComparison\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.embedcore.v1.Evaluation\x12(\n\x06target\x18\x02 \x01(\x0b\x32\x18.embedcore.v1.Evaluation\x12\x12\n\ndifference\x18\x03 \x01(\x01\x12\r\n\x05lower\x18\x04 \x01(\x01\x12\r\n\x05upper\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x15\n\rdocument_json\x18\x07 \x01(\t\"%\n\x10GetReportRequest\x12\x11\n\tmigration\x18\x01 \x01(\t\"-\n\x06Report\x12\x0c\n\x04html\x18\x01 \x01(\x0c\x12\x15\n\rdocument_json\x18\x02 \x01(\t2\xb4\x02\n\x11\x45valuationService\x12T\n\x0fImportGoldenSet\x12$.embedcore.v1.ImportGoldenSetRequest\x1a\x1b.embedcore.v1.GoldenSetInfo\x12\x43\n\x08\x45valuate\x12\x1d.embedcore.v1.EvaluateRequest\x1a\x18.embedcore.v1.Evaluation\x12\x41\n\x07\x43ompare\x12\x1c.embedcore.v1.CompareRequest\x1a\x18.embedcore.v1.Comparison\x12\x41\n\tGetReport\x12\x1e.embedcore.v1.GetReportRequest\x1a\x14.embedcore.v1.Reportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65mbedcore/v1/evaluation.proto\x12\x0c\x65mbedcore.v1\"A\n\x16ImportGoldenSetRequest\x12\x17\n\x0fgolden_set_json\x18\x01 \x01(\x0c\x12\x0e\n\x06signal\x18\x02 \x01(\x08\"g\n\rGoldenSetInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0f\n\x07queries\x18\x03 \x01(\r\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x15\n\rdocument_json\x18\x05 \x01(\t\"K\n\x0f\x45valuateRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x12\n\ngolden_set\x18\x03 \x01(\t\"\x97\x01\n\nEvaluation\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x01\x12\r\n\x05lower\x18\x05 \x01(\x01\x12\r\n\x05upper\x18\x06 \x01(\x01\x12\x0f\n\x07queries\x18\x07 \x01(\r\x12\x15\n\rdocument_json\x18\x08 \x01(\t\"\x98\x01\n\x0e\x43ompareRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x19\n\x11source_generation\x18\x02 \x01(\r\x12\x19\n\x11target_generation\x18\x03 \x01(\r\x12\x11\n\tplan_json\x18\x04 \x01(\t\x12\x17\n\x0f\x65qual_freshness\x18\x05 \x01(\x08\x12\x12\n\ngolden_set\x18\x06 \x01(\t\"\xba\x01\n\nComparison\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.embedcore.v1.Evaluation\x12(\n\x06target\x18\x02 \x01(\x0b\x32\x18.embedcore.v1.Evaluation\x12\x12\n\ndifference\x18\x03 \x01(\x01\x12\r\n\x05lower\x18\x04 \x01(\x01\x12\r\n\x05upper\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x15\n\rdocument_json\x18\x07 \x01(\t\"\x81\x01\n\x10GetReportRequest\x12\x11\n\tmigration\x18\x01 \x01(\t\x12\x19\n\x11source_generation\x18\x02 \x01(\r\x12\x19\n\x11target_generation\x18\x03 \x01(\r\x12\x11\n\tconsumers\x18\x04 \x03(\t\x12\x11\n\tplan_json\x18\x05 \x01(\t\"K\n\x06Report\x12\x0c\n\x04html\x18\x01 \x01(\x0c\x12\x15\n\rdocument_json\x18\x02 \x01(\t\x12\n\n\x02go\x18\x03 \x01(\x08\x12\x10\n\x08headline\x18\x04 \x01(\t\"\x17\n\x15ListGoldenSetsRequest\"J\n\x16ListGoldenSetsResponse\x12\x30\n\x0bgolden_sets\x18\x01 \x03(\x0b\x32\x1b.embedcore.v1.GoldenSetInfo\"\xca\x01\n\x14SampleQueriesRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12@\n\x07\x62uckets\x18\x02 \x03(\x0b\x32/.embedcore.v1.SampleQueriesRequest.BucketsEntry\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\r\x12\x11\n\tmin_count\x18\x04 \x01(\r\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x1a.\n\x0c\x42ucketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"$\n\x0bQuerySample\x12\x15\n\rdocument_json\x18\x01 \x01(\t\"I\n\x12\x43\x61librateEfRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\r\n\x05\x61pply\x18\x03 \x01(\x08\"L\n\rEfCalibration\x12\x16\n\tef_search\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x15\n\rdocument_json\x18\x02 \x01(\tB\x0c\n\n_ef_search\"N\n\x16\x43\x61librateScoresRequest\x12\x19\n\x11source_generation\x18\x01 \x01(\r\x12\x19\n\x11target_generation\x18\x02 \x01(\r\"9\n\x10ScoreCalibration\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x15\n\rdocument_json\x18\x02 \x01(\t\"\x14\n\x12\x43heckParityRequest\".\n\x06Parity\x12\r\n\x05\x65qual\x18\x01 \x01(\x08\x12\x15\n\rdocument_json\x18\x02 \x01(\t\";\n\x10PreflightRequest\x12\x14\n\x0ctarget_model\x18\x01 \x01(\t\x12\x11\n\tplan_json\x18\x02 \x01(\t\"J\n\x10PreflightVerdict\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\x15\n\rdocument_json\x18\x03 \x01(\t2\x9c\x06\n\x11\x45valuationService\x12T\n\x0fImportGoldenSet\x12$.embedcore.v1.ImportGoldenSetRequest\x1a\x1b.embedcore.v1.GoldenSetInfo\x12\x43\n\x08\x45valuate\x12\x1d.embedcore.v1.EvaluateRequest\x1a\x18.embedcore.v1.Evaluation\x12\x41\n\x07\x43ompare\x12\x1c.embedcore.v1.CompareRequest\x1a\x18.embedcore.v1.Comparison\x12\x41\n\tGetReport\x12\x1e.embedcore.v1.GetReportRequest\x1a\x14.embedcore.v1.Report\x12[\n\x0eListGoldenSets\x12#.embedcore.v1.ListGoldenSetsRequest\x1a$.embedcore.v1.ListGoldenSetsResponse\x12N\n\rSampleQueries\x12\".embedcore.v1.SampleQueriesRequest\x1a\x19.embedcore.v1.QuerySample\x12L\n\x0b\x43\x61librateEf\x12 .embedcore.v1.CalibrateEfRequest\x1a\x1b.embedcore.v1.EfCalibration\x12W\n\x0f\x43\x61librateScores\x12$.embedcore.v1.CalibrateScoresRequest\x1a\x1e.embedcore.v1.ScoreCalibration\x12\x45\n\x0b\x43heckParity\x12 .embedcore.v1.CheckParityRequest\x1a\x14.embedcore.v1.Parity\x12K\n\tPreflight\x12\x1e.embedcore.v1.PreflightRequest\x1a\x1e.embedcore.v1.PreflightVerdictb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'embedcore.v1.evaluation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SAMPLEQUERIESREQUEST_BUCKETSENTRY']._loaded_options = None
+  _globals['_SAMPLEQUERIESREQUEST_BUCKETSENTRY']._serialized_options = b'8\001'
   _globals['_IMPORTGOLDENSETREQUEST']._serialized_start=47
-  _globals['_IMPORTGOLDENSETREQUEST']._serialized_end=96
-  _globals['_GOLDENSETINFO']._serialized_start=98
-  _globals['_GOLDENSETINFO']._serialized_end=201
-  _globals['_EVALUATEREQUEST']._serialized_start=203
-  _globals['_EVALUATEREQUEST']._serialized_end=258
-  _globals['_EVALUATION']._serialized_start=261
-  _globals['_EVALUATION']._serialized_end=412
-  _globals['_COMPAREREQUEST']._serialized_start=414
-  _globals['_COMPAREREQUEST']._serialized_end=502
-  _globals['_COMPARISON']._serialized_start=505
-  _globals['_COMPARISON']._serialized_end=691
-  _globals['_GETREPORTREQUEST']._serialized_start=693
-  _globals['_GETREPORTREQUEST']._serialized_end=730
-  _globals['_REPORT']._serialized_start=732
-  _globals['_REPORT']._serialized_end=777
-  _globals['_EVALUATIONSERVICE']._serialized_start=780
-  _globals['_EVALUATIONSERVICE']._serialized_end=1088
+  _globals['_IMPORTGOLDENSETREQUEST']._serialized_end=112
+  _globals['_GOLDENSETINFO']._serialized_start=114
+  _globals['_GOLDENSETINFO']._serialized_end=217
+  _globals['_EVALUATEREQUEST']._serialized_start=219
+  _globals['_EVALUATEREQUEST']._serialized_end=294
+  _globals['_EVALUATION']._serialized_start=297
+  _globals['_EVALUATION']._serialized_end=448
+  _globals['_COMPAREREQUEST']._serialized_start=451
+  _globals['_COMPAREREQUEST']._serialized_end=603
+  _globals['_COMPARISON']._serialized_start=606
+  _globals['_COMPARISON']._serialized_end=792
+  _globals['_GETREPORTREQUEST']._serialized_start=795
+  _globals['_GETREPORTREQUEST']._serialized_end=924
+  _globals['_REPORT']._serialized_start=926
+  _globals['_REPORT']._serialized_end=1001
+  _globals['_LISTGOLDENSETSREQUEST']._serialized_start=1003
+  _globals['_LISTGOLDENSETSREQUEST']._serialized_end=1026
+  _globals['_LISTGOLDENSETSRESPONSE']._serialized_start=1028
+  _globals['_LISTGOLDENSETSRESPONSE']._serialized_end=1102
+  _globals['_SAMPLEQUERIESREQUEST']._serialized_start=1105
+  _globals['_SAMPLEQUERIESREQUEST']._serialized_end=1307
+  _globals['_SAMPLEQUERIESREQUEST_BUCKETSENTRY']._serialized_start=1261
+  _globals['_SAMPLEQUERIESREQUEST_BUCKETSENTRY']._serialized_end=1307
+  _globals['_QUERYSAMPLE']._serialized_start=1309
+  _globals['_QUERYSAMPLE']._serialized_end=1345
+  _globals['_CALIBRATEEFREQUEST']._serialized_start=1347
+  _globals['_CALIBRATEEFREQUEST']._serialized_end=1420
+  _globals['_EFCALIBRATION']._serialized_start=1422
+  _globals['_EFCALIBRATION']._serialized_end=1498
+  _globals['_CALIBRATESCORESREQUEST']._serialized_start=1500
+  _globals['_CALIBRATESCORESREQUEST']._serialized_end=1578
+  _globals['_SCORECALIBRATION']._serialized_start=1580
+  _globals['_SCORECALIBRATION']._serialized_end=1637
+  _globals['_CHECKPARITYREQUEST']._serialized_start=1639
+  _globals['_CHECKPARITYREQUEST']._serialized_end=1659
+  _globals['_PARITY']._serialized_start=1661
+  _globals['_PARITY']._serialized_end=1707
+  _globals['_PREFLIGHTREQUEST']._serialized_start=1709
+  _globals['_PREFLIGHTREQUEST']._serialized_end=1768
+  _globals['_PREFLIGHTVERDICT']._serialized_start=1770
+  _globals['_PREFLIGHTVERDICT']._serialized_end=1844
+  _globals['_EVALUATIONSERVICE']._serialized_start=1847
+  _globals['_EVALUATIONSERVICE']._serialized_end=2643
 # @@protoc_insertion_point(module_scope)

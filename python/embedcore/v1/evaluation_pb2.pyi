@@ -3,8 +3,10 @@
 isort:skip_file
 Golden sets and what they measure."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,16 +23,20 @@ class ImportGoldenSetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GOLDEN_SET_JSON_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     golden_set_json: _builtins.bytes
     """embedcore.evaluation.golden.GoldenSet; may be xz-compressed"""
+    signal: _builtins.bool
+    """keep it beside the set that gates the consumer; public sets are only taken so"""
     def __init__(
         self,
         *,
         golden_set_json: _builtins.bytes = ...,
+        signal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["golden_set_json", b"golden_set_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["golden_set_json", b"golden_set_json", "signal", b"signal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -74,18 +80,22 @@ class EvaluateRequest(_message.Message):
 
     CONSUMER_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    GOLDEN_SET_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     generation: _builtins.int
     """0: the serving generation"""
+    golden_set: _builtins.str
+    """empty: the set that gates the consumer"""
     def __init__(
         self,
         *,
         consumer: _builtins.str = ...,
         generation: _builtins.int = ...,
+        golden_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "generation", b"generation", "golden_set", b"golden_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,19 +148,31 @@ class CompareRequest(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     SOURCE_GENERATION_FIELD_NUMBER: _builtins.int
     TARGET_GENERATION_FIELD_NUMBER: _builtins.int
+    PLAN_JSON_FIELD_NUMBER: _builtins.int
+    EQUAL_FRESHNESS_FIELD_NUMBER: _builtins.int
+    GOLDEN_SET_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     source_generation: _builtins.int
     target_generation: _builtins.int
+    plan_json: _builtins.str
+    """embedcore.migration_types.Plan: policy and margins; empty: the defaults"""
+    equal_freshness: _builtins.bool
+    """the models on items that both hold, not the target as it stands"""
+    golden_set: _builtins.str
+    """empty: the set that gates the consumer"""
     def __init__(
         self,
         *,
         consumer: _builtins.str = ...,
         source_generation: _builtins.int = ...,
         target_generation: _builtins.int = ...,
+        plan_json: _builtins.str = ...,
+        equal_freshness: _builtins.bool = ...,
+        golden_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "source_generation", b"source_generation", "target_generation", b"target_generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "equal_freshness", b"equal_freshness", "golden_set", b"golden_set", "plan_json", b"plan_json", "source_generation", b"source_generation", "target_generation", b"target_generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -197,18 +219,36 @@ Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
 
 @_typing.final
 class GetReportRequest(_message.Message):
+    """Of two generations, or of those of a migration (empty: the latest) when none is named."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MIGRATION_FIELD_NUMBER: _builtins.int
+    SOURCE_GENERATION_FIELD_NUMBER: _builtins.int
+    TARGET_GENERATION_FIELD_NUMBER: _builtins.int
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    PLAN_JSON_FIELD_NUMBER: _builtins.int
     migration: _builtins.str
+    source_generation: _builtins.int
+    target_generation: _builtins.int
+    plan_json: _builtins.str
+    """empty: the migration's, or the defaults"""
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """none: all"""
+
     def __init__(
         self,
         *,
         migration: _builtins.str = ...,
+        source_generation: _builtins.int = ...,
+        target_generation: _builtins.int = ...,
+        consumers: _abc.Iterable[_builtins.str] | None = ...,
+        plan_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "migration", b"migration", "plan_json", b"plan_json", "source_generation", b"source_generation", "target_generation", b"target_generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,18 +260,317 @@ class Report(_message.Message):
 
     HTML_FIELD_NUMBER: _builtins.int
     DOCUMENT_JSON_FIELD_NUMBER: _builtins.int
+    GO_FIELD_NUMBER: _builtins.int
+    HEADLINE_FIELD_NUMBER: _builtins.int
     html: _builtins.bytes
+    """one page that needs nothing else"""
     document_json: _builtins.str
+    go: _builtins.bool
+    headline: _builtins.str
     def __init__(
         self,
         *,
         html: _builtins.bytes = ...,
         document_json: _builtins.str = ...,
+        go: _builtins.bool = ...,
+        headline: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_json", b"document_json", "html", b"html"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_json", b"document_json", "go", b"go", "headline", b"headline", "html", b"html"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class ListGoldenSetsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGoldenSetsRequest: _TypeAlias = ListGoldenSetsRequest  # noqa: Y015
+
+@_typing.final
+class ListGoldenSetsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GOLDEN_SETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def golden_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenSetInfo]: ...
+    def __init__(
+        self,
+        *,
+        golden_sets: _abc.Iterable[Global___GoldenSetInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["golden_sets", b"golden_sets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGoldenSetsResponse: _TypeAlias = ListGoldenSetsResponse  # noqa: Y015
+
+@_typing.final
+class SampleQueriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class BucketsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    MIN_COUNT_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    depth: _builtins.int
+    """candidates per generation; 0: 10"""
+    min_count: _builtins.int
+    """texts asked less often are not given out; 0: 2"""
+    seed: _builtins.int
+    @_builtins.property
+    def buckets(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """head, torso, tail -> how many queries"""
+
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        buckets: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        depth: _builtins.int = ...,
+        min_count: _builtins.int = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "consumer", b"consumer", "depth", b"depth", "min_count", b"min_count", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleQueriesRequest: _TypeAlias = SampleQueriesRequest  # noqa: Y015
+
+@_typing.final
+class QuerySample(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_JSON_FIELD_NUMBER: _builtins.int
+    document_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        document_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_json", b"document_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuerySample: _TypeAlias = QuerySample  # noqa: Y015
+
+@_typing.final
+class CalibrateEfRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    APPLY_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    generation: _builtins.int
+    """0: the serving generation"""
+    apply: _builtins.bool
+    """the consumer searches this generation with it from now on"""
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        apply: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply", b"apply", "consumer", b"consumer", "generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateEfRequest: _TypeAlias = CalibrateEfRequest  # noqa: Y015
+
+@_typing.final
+class EfCalibration(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EF_SEARCH_FIELD_NUMBER: _builtins.int
+    DOCUMENT_JSON_FIELD_NUMBER: _builtins.int
+    ef_search: _builtins.int
+    """absent: not even the widest reaches the target"""
+    document_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        ef_search: _builtins.int | None = ...,
+        document_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ef_search", b"_ef_search", "ef_search", b"ef_search"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ef_search", b"_ef_search", "document_json", b"document_json", "ef_search", b"ef_search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ef_search: _TypeAlias = _typing.Literal["ef_search"]  # noqa: Y015
+    _WhichOneofArgType__ef_search: _TypeAlias = _typing.Literal["_ef_search", b"_ef_search"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ef_search) -> _WhichOneofReturnType__ef_search | None: ...
+
+Global___EfCalibration: _TypeAlias = EfCalibration  # noqa: Y015
+
+@_typing.final
+class CalibrateScoresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_GENERATION_FIELD_NUMBER: _builtins.int
+    TARGET_GENERATION_FIELD_NUMBER: _builtins.int
+    source_generation: _builtins.int
+    target_generation: _builtins.int
+    def __init__(
+        self,
+        *,
+        source_generation: _builtins.int = ...,
+        target_generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_generation", b"source_generation", "target_generation", b"target_generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateScoresRequest: _TypeAlias = CalibrateScoresRequest  # noqa: Y015
+
+@_typing.final
+class ScoreCalibration(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    DOCUMENT_JSON_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """pairs | background"""
+    document_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        document_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_json", b"document_json", "method", b"method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreCalibration: _TypeAlias = ScoreCalibration  # noqa: Y015
+
+@_typing.final
+class CheckParityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckParityRequest: _TypeAlias = CheckParityRequest  # noqa: Y015
+
+@_typing.final
+class Parity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EQUAL_FIELD_NUMBER: _builtins.int
+    DOCUMENT_JSON_FIELD_NUMBER: _builtins.int
+    equal: _builtins.bool
+    document_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        equal: _builtins.bool = ...,
+        document_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_json", b"document_json", "equal", b"equal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parity: _TypeAlias = Parity  # noqa: Y015
+
+@_typing.final
+class PreflightRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_MODEL_FIELD_NUMBER: _builtins.int
+    PLAN_JSON_FIELD_NUMBER: _builtins.int
+    target_model: _builtins.str
+    plan_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        target_model: _builtins.str = ...,
+        plan_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_json", b"plan_json", "target_model", b"target_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreflightRequest: _TypeAlias = PreflightRequest  # noqa: Y015
+
+@_typing.final
+class PreflightVerdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSED_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_JSON_FIELD_NUMBER: _builtins.int
+    passed: _builtins.bool
+    verdict: _builtins.str
+    """of the canary set: incremental | full"""
+    document_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        passed: _builtins.bool = ...,
+        verdict: _builtins.str = ...,
+        document_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_json", b"document_json", "passed", b"passed", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreflightVerdict: _TypeAlias = PreflightVerdict  # noqa: Y015

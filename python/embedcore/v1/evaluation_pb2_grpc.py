@@ -54,6 +54,36 @@ class EvaluationServiceStub:
                 request_serializer=embedcore_dot_v1_dot_evaluation__pb2.GetReportRequest.SerializeToString,
                 response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.Report.FromString,
                 _registered_method=True)
+        self.ListGoldenSets = channel.unary_unary(
+                '/embedcore.v1.EvaluationService/ListGoldenSets',
+                request_serializer=embedcore_dot_v1_dot_evaluation__pb2.ListGoldenSetsRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.ListGoldenSetsResponse.FromString,
+                _registered_method=True)
+        self.SampleQueries = channel.unary_unary(
+                '/embedcore.v1.EvaluationService/SampleQueries',
+                request_serializer=embedcore_dot_v1_dot_evaluation__pb2.SampleQueriesRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.QuerySample.FromString,
+                _registered_method=True)
+        self.CalibrateEf = channel.unary_unary(
+                '/embedcore.v1.EvaluationService/CalibrateEf',
+                request_serializer=embedcore_dot_v1_dot_evaluation__pb2.CalibrateEfRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.EfCalibration.FromString,
+                _registered_method=True)
+        self.CalibrateScores = channel.unary_unary(
+                '/embedcore.v1.EvaluationService/CalibrateScores',
+                request_serializer=embedcore_dot_v1_dot_evaluation__pb2.CalibrateScoresRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.ScoreCalibration.FromString,
+                _registered_method=True)
+        self.CheckParity = channel.unary_unary(
+                '/embedcore.v1.EvaluationService/CheckParity',
+                request_serializer=embedcore_dot_v1_dot_evaluation__pb2.CheckParityRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.Parity.FromString,
+                _registered_method=True)
+        self.Preflight = channel.unary_unary(
+                '/embedcore.v1.EvaluationService/Preflight',
+                request_serializer=embedcore_dot_v1_dot_evaluation__pb2.PreflightRequest.SerializeToString,
+                response_deserializer=embedcore_dot_v1_dot_evaluation__pb2.PreflightVerdict.FromString,
+                _registered_method=True)
 
 
 class EvaluationServiceServicer:
@@ -83,6 +113,47 @@ class EvaluationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGoldenSets(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SampleQueries(self, request, context):
+        """Queries of a consumer that opted in to its query log, with candidates to label.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CalibrateEf(self, request, context):
+        """The smallest ef_search that reaches the consumer's index_recall.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CalibrateScores(self, request, context):
+        """Source distances onto the target's scale; kept with the target generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckParity(self, request, context):
+        """Query-side against index-side preprocessing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Preflight(self, request, context):
+        """Phase 0 of a migration, without starting one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +176,36 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.GetReportRequest.FromString,
                     response_serializer=embedcore_dot_v1_dot_evaluation__pb2.Report.SerializeToString,
+            ),
+            'ListGoldenSets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGoldenSets,
+                    request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.ListGoldenSetsRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_evaluation__pb2.ListGoldenSetsResponse.SerializeToString,
+            ),
+            'SampleQueries': grpc.unary_unary_rpc_method_handler(
+                    servicer.SampleQueries,
+                    request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.SampleQueriesRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_evaluation__pb2.QuerySample.SerializeToString,
+            ),
+            'CalibrateEf': grpc.unary_unary_rpc_method_handler(
+                    servicer.CalibrateEf,
+                    request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.CalibrateEfRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_evaluation__pb2.EfCalibration.SerializeToString,
+            ),
+            'CalibrateScores': grpc.unary_unary_rpc_method_handler(
+                    servicer.CalibrateScores,
+                    request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.CalibrateScoresRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_evaluation__pb2.ScoreCalibration.SerializeToString,
+            ),
+            'CheckParity': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckParity,
+                    request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.CheckParityRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_evaluation__pb2.Parity.SerializeToString,
+            ),
+            'Preflight': grpc.unary_unary_rpc_method_handler(
+                    servicer.Preflight,
+                    request_deserializer=embedcore_dot_v1_dot_evaluation__pb2.PreflightRequest.FromString,
+                    response_serializer=embedcore_dot_v1_dot_evaluation__pb2.PreflightVerdict.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -215,6 +316,168 @@ class EvaluationService:
             '/embedcore.v1.EvaluationService/GetReport',
             embedcore_dot_v1_dot_evaluation__pb2.GetReportRequest.SerializeToString,
             embedcore_dot_v1_dot_evaluation__pb2.Report.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGoldenSets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.EvaluationService/ListGoldenSets',
+            embedcore_dot_v1_dot_evaluation__pb2.ListGoldenSetsRequest.SerializeToString,
+            embedcore_dot_v1_dot_evaluation__pb2.ListGoldenSetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SampleQueries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.EvaluationService/SampleQueries',
+            embedcore_dot_v1_dot_evaluation__pb2.SampleQueriesRequest.SerializeToString,
+            embedcore_dot_v1_dot_evaluation__pb2.QuerySample.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CalibrateEf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.EvaluationService/CalibrateEf',
+            embedcore_dot_v1_dot_evaluation__pb2.CalibrateEfRequest.SerializeToString,
+            embedcore_dot_v1_dot_evaluation__pb2.EfCalibration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CalibrateScores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.EvaluationService/CalibrateScores',
+            embedcore_dot_v1_dot_evaluation__pb2.CalibrateScoresRequest.SerializeToString,
+            embedcore_dot_v1_dot_evaluation__pb2.ScoreCalibration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckParity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.EvaluationService/CheckParity',
+            embedcore_dot_v1_dot_evaluation__pb2.CheckParityRequest.SerializeToString,
+            embedcore_dot_v1_dot_evaluation__pb2.Parity.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Preflight(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedcore.v1.EvaluationService/Preflight',
+            embedcore_dot_v1_dot_evaluation__pb2.PreflightRequest.SerializeToString,
+            embedcore_dot_v1_dot_evaluation__pb2.PreflightVerdict.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,17 @@ class EvaluationServiceStub:
     Evaluate: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.EvaluateRequest, _evaluation_pb2.Evaluation]
     Compare: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.CompareRequest, _evaluation_pb2.Comparison]
     GetReport: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.GetReportRequest, _evaluation_pb2.Report]
+    ListGoldenSets: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.ListGoldenSetsRequest, _evaluation_pb2.ListGoldenSetsResponse]
+    SampleQueries: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.SampleQueriesRequest, _evaluation_pb2.QuerySample]
+    """Queries of a consumer that opted in to its query log, with candidates to label."""
+    CalibrateEf: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.CalibrateEfRequest, _evaluation_pb2.EfCalibration]
+    """The smallest ef_search that reaches the consumer's index_recall."""
+    CalibrateScores: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.CalibrateScoresRequest, _evaluation_pb2.ScoreCalibration]
+    """Source distances onto the target's scale; kept with the target generation."""
+    CheckParity: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.CheckParityRequest, _evaluation_pb2.Parity]
+    """Query-side against index-side preprocessing."""
+    Preflight: _grpc.UnaryUnaryMultiCallable[_evaluation_pb2.PreflightRequest, _evaluation_pb2.PreflightVerdict]
+    """Phase 0 of a migration, without starting one."""
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -43,6 +54,17 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Evaluate: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.EvaluateRequest, _evaluation_pb2.Evaluation]  # type: ignore[assignment]
     Compare: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.CompareRequest, _evaluation_pb2.Comparison]  # type: ignore[assignment]
     GetReport: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.GetReportRequest, _evaluation_pb2.Report]  # type: ignore[assignment]
+    ListGoldenSets: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.ListGoldenSetsRequest, _evaluation_pb2.ListGoldenSetsResponse]  # type: ignore[assignment]
+    SampleQueries: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.SampleQueriesRequest, _evaluation_pb2.QuerySample]  # type: ignore[assignment]
+    """Queries of a consumer that opted in to its query log, with candidates to label."""
+    CalibrateEf: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.CalibrateEfRequest, _evaluation_pb2.EfCalibration]  # type: ignore[assignment]
+    """The smallest ef_search that reaches the consumer's index_recall."""
+    CalibrateScores: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.CalibrateScoresRequest, _evaluation_pb2.ScoreCalibration]  # type: ignore[assignment]
+    """Source distances onto the target's scale; kept with the target generation."""
+    CheckParity: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.CheckParityRequest, _evaluation_pb2.Parity]  # type: ignore[assignment]
+    """Query-side against index-side preprocessing."""
+    Preflight: _aio.UnaryUnaryMultiCallable[_evaluation_pb2.PreflightRequest, _evaluation_pb2.PreflightVerdict]  # type: ignore[assignment]
+    """Phase 0 of a migration, without starting one."""
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +94,52 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_pb2.GetReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_pb2.Report, _abc.Awaitable[_evaluation_pb2.Report]]: ...
+
+    @_abc_1.abstractmethod
+    def ListGoldenSets(
+        self,
+        request: _evaluation_pb2.ListGoldenSetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.ListGoldenSetsResponse, _abc.Awaitable[_evaluation_pb2.ListGoldenSetsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SampleQueries(
+        self,
+        request: _evaluation_pb2.SampleQueriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.QuerySample, _abc.Awaitable[_evaluation_pb2.QuerySample]]:
+        """Queries of a consumer that opted in to its query log, with candidates to label."""
+
+    @_abc_1.abstractmethod
+    def CalibrateEf(
+        self,
+        request: _evaluation_pb2.CalibrateEfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.EfCalibration, _abc.Awaitable[_evaluation_pb2.EfCalibration]]:
+        """The smallest ef_search that reaches the consumer's index_recall."""
+
+    @_abc_1.abstractmethod
+    def CalibrateScores(
+        self,
+        request: _evaluation_pb2.CalibrateScoresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.ScoreCalibration, _abc.Awaitable[_evaluation_pb2.ScoreCalibration]]:
+        """Source distances onto the target's scale; kept with the target generation."""
+
+    @_abc_1.abstractmethod
+    def CheckParity(
+        self,
+        request: _evaluation_pb2.CheckParityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.Parity, _abc.Awaitable[_evaluation_pb2.Parity]]:
+        """Query-side against index-side preprocessing."""
+
+    @_abc_1.abstractmethod
+    def Preflight(
+        self,
+        request: _evaluation_pb2.PreflightRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_pb2.PreflightVerdict, _abc.Awaitable[_evaluation_pb2.PreflightVerdict]]:
+        """Phase 0 of a migration, without starting one."""
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,6 +23,7 @@ from bench import (
     dualwrite,
     durable,
     engines,
+    evaluation,
     plots,
     recovery,
     summary,
@@ -226,3 +227,32 @@ def test_the_store_is_measured_alone_and_beside_indexes(
     assert missing["result"] == "not measured"
     nowhere = durable._peer("nosuch", tmp_path, vectors, 0.1, Path(sys.executable), quiet)
     assert nowhere["reason"] == "KeyError: 'nosuch'"
+
+
+def test_the_evaluation_bench_times_what_it_says(tmp_path: Path) -> None:
+
+    from embedcore.datasets import wordnet
+
+    corpus = wordnet.load(300, 1)
+    sets = wordnet.golden_sets(corpus, 40)
+    rng = np.random.default_rng(0)
+    texts = [query.text for golden in sets.values() for query in golden.queries]
+
+    def unit(rows: int) -> np.ndarray:
+        made = rng.standard_normal((rows, 16)).astype(np.float32)
+        return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+    tables = tuple(dict(zip(texts, unit(len(texts)), strict=True)) for _ in range(2))
+    items = [(entry.id, entry.text) for entry in corpus]
+    found = evaluation._measure(
+        tmp_path, items, (unit(300), unit(300)), tables, sets, False, Console(quiet=True)
+    )
+    assert found["items"] == 300
+    assert set(found["seconds"]) == {
+        "compare, labels and exact search",
+        "compare, labels alone",
+        "compare at equal freshness",
+        "report",
+    }
+    assert set(found["consumers"]) == set(sets)
+    assert all(0 <= one["target"] <= 1 for one in found["consumers"].values())

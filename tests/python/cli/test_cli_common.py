@@ -20,7 +20,10 @@ COMMANDS = [
     ["doctor"],
     *(["consumers", name] for name in ("list", "show", "set")),
     *(["models", name] for name in ("list", "register")),
-    *(["eval", name] for name in ("golden", "run", "compare")),
+    *(["eval", name] for name in ("run", "compare", "report", "preflight", "parity", "simulate")),
+    *(["eval", "golden", name] for name in ("import", "list", "sample")),
+    *(["eval", "calibrate", name] for name in ("ef", "scores")),
+    *(["eval", "engagement", name] for name in ("report", "compare")),
     *(
         ["migrate", name]
         for name in (
@@ -53,7 +56,9 @@ def test_every_command_has_help_and_json(run: Run, command: list[str]) -> None:
         ["eval", "compare", "--source", "1"],
         ["ingest"],
         ["ingest", "--vectors", "x.npy"],
-        ["eval", "golden"],
+        ["eval", "golden", "import"],
+        ["eval", "parity", "--query", "x.json"],
+        ["eval", "golden", "sample", "--consumer", "ads", "--buckets", "head=many"],
     ],
     ids=" ".join,
 )

@@ -9,7 +9,8 @@ import pytest
 
 from cli.runner import Run
 from embedcore.errors import Unavailable
-from embedcore.evaluation.golden import GoldenQuery, GoldenSet, save_golden
+from embedcore.evaluation.golden import GoldenQuery, GoldenSet
+from embedcore.evaluation.golden_files import save_golden
 from support.fake_platform import DIGEST, TOY, FakePlatform
 
 
@@ -83,6 +84,16 @@ def test_a_wrong_consumer_changes_nothing(
     assert platform.known == before
 
 
+def test_a_breadth_set_by_hand_wins_over_a_calibrated_one(run: Run, platform: FakePlatform) -> None:
+    calibrated = platform.known["ads"].model_copy(update={"ef_by_generation": {1: 90}})
+    platform.known["ads"] = calibrated
+    assert run("consumers", "set", "ads", "--query-log", "500").code == 0
+    assert platform.known["ads"].ef_for(1) == 90
+    assert platform.known["ads"].query_log == 500
+    assert run("consumers", "set", "ads", "--ef-search", "70").code == 0
+    assert platform.known["ads"].ef_for(1) == 70
+
+
 def test_models_are_listed_with_generations_and_builtins(run: Run, platform: FakePlatform) -> None:
     ran = run("models", "list")
     toy = next(line for line in ran.out.splitlines() if line.startswith("toy"))
@@ -115,11 +126,11 @@ def test_golden_sets_are_imported(run: Run, platform: FakePlatform, tmp_path: Pa
         name="mine", consumer="ads", queries=(GoldenQuery(id="q1", text="bike", relevant={"a": 1.0}),)
     )
     save_golden(golden, tmp_path / "mine.jsonl")
-    ran = run("eval", "golden", tmp_path / "mine.jsonl", "--json")
+    ran = run("eval", "golden", "import", tmp_path / "mine.jsonl", "--json")
     assert ran.code == 0
     assert ran.json[0]["digest"] == golden.digest
     (tmp_path / "mine.jsonl").write_text("{}\n")
-    assert run("eval", "golden", tmp_path / "mine.jsonl").code == 2
+    assert run("eval", "golden", "import", tmp_path / "mine.jsonl").code == 2
 
 
 def test_evaluations_and_comparisons(run: Run, platform: FakePlatform) -> None:
@@ -136,7 +147,7 @@ def test_a_gate_that_is_not_met_fails_a_checked_comparison(
 ) -> None:
     gate = {"gate": "quality", "passed": False, "summary": "ads recall@5 0.75 -> 0.70"}
     worse = {"source": {}, "target": {}, "comparison": {}, "gates": {"quality": gate}}
-    monkeypatch.setattr(platform, "compare", lambda *_: worse)
+    monkeypatch.setattr(platform, "compare", lambda *_, **__: worse)
     call = ("eval", "compare", "--source", "1", "--target", "2", "-c", "ads")
     assert run(*call).code == 0
     ran = run(*call, "--check")

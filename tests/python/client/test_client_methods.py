@@ -14,7 +14,7 @@ from embedcore.client.methods import METHODS, Method, service_config
 from embedcore.remote import RemotePlatform
 
 MODULES = ("admin", "embed", "engagement", "evaluation", "items", "migration", "search")
-LATER = {"Compact", "Rebuild", "SplitShard", "ListAlerts", "AcknowledgeAlert", "SilenceAlert", "GetReport"}
+LATER = {"Compact", "Rebuild", "SplitShard", "ListAlerts", "AcknowledgeAlert", "SilenceAlert"}
 IN_PROTOS = {
     (service.name, method.name): method
     for name in MODULES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,18 @@ class FakeStore:
     # The Store protocol.
     def get_items(self, items: Sequence[int]) -> list[StoredItem]:
         return [self.items[item] for item in items if item in self.items]
+
+    def head(self, shard: int) -> int:
+        """Moves with every change of the vectors, as the real one does."""
+        return hash(tuple((g, len(held), sum(held)) for g, held in sorted(self.vectors.items())))
+
+    def get_item(self, item_id: str, namespace: str = "") -> StoredItem | None:
+        number = self.numbers.get((namespace, item_id))
+        return None if number is None else self.items[number]
+
+    def missing_items(self, generation: int, limit: int) -> list[StoredItem]:
+        held = self.vectors.get(generation, {})
+        return [self.items[item] for item in self.live() if item not in held][:limit]
 
     def items_of(self, ids: Sequence[str], namespace: str = "") -> np.ndarray:
         numbers = [self.numbers.get((namespace, name), -1) for name in ids]
@@ -143,9 +156,16 @@ class FakeBackend:
         self.store = store
         self.calls: list[tuple[Any, ...]] = []
 
-    def search_generation(self, generation: int, queries: np.ndarray, k: int, ef_search: int) -> Any:
+    def search_generation(
+        self, generation: int, queries: np.ndarray, k: int, ef_search: int, allowed: Any = None
+    ) -> Any:
         self.calls.append(("generation", generation, len(queries), k, ef_search))
         items, vectors = self.store.scan_vectors(generation, 0, -1, 1 << 30)
+        if allowed is not None:
+            wanted = np.isin(items, allowed)
+            items, vectors = items[wanted], vectors[wanted]
+        if len(items) == 0:
+            return np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf, np.float32)
         found = exact_search(vectors, queries, k, "cosine")
         return np.where(found.ids >= 0, items[found.ids], -1), found.distances
 
@@ -284,6 +304,12 @@ def store() -> FakeStore:
     made = FakeStore()
     made.known_consumers = [Consumer(name="search", k=10, quality_target=0.5)]
     return made
+
+
+@pytest.fixture(scope="session")
+def fakes() -> SimpleNamespace:
+    """The parts, for a module that puts a world of its own together."""
+    return SimpleNamespace(store=FakeStore, backend=FakeBackend, exact_search=exact_search)
 
 
 @pytest.fixture

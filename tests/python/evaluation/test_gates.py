@@ -15,12 +15,12 @@ from embedcore.evaluation.gates import (
     coverage_gate,
     long_tail_gate,
     no_evidence,
-    norms_gate,
     quality_gate,
     sufficient_gate,
     target_gate,
 )
 from embedcore.evaluation.metrics import PerQuery
+from embedcore.evaluation.norms import norms_gate
 from embedcore.evaluation.result import Compared, Evaluation
 from embedcore.evaluation.significance import compare_paired
 from embedcore.migration_types import GateResult, Plan
@@ -56,7 +56,7 @@ def evaluation(num: Any, tail: Any = None, **fields: Any) -> Evaluation:
         "long_tail_n": int(mask.sum()),
         "rows": np.arange(len(num)),
         "values": values,
-        "tail": mask,
+        "bucket": np.where(mask, 2, 1),
     }
     return Evaluation(**{**defaults, **fields})
 
@@ -73,24 +73,6 @@ def model(rng: np.random.Generator, n: int, shift: float) -> tuple[Evaluation, E
     # P(found | changed) such that the mean moves by the shift exactly, in expectation.
     after = np.where(changed, rng.random(n) < 0.8 + shift / 0.09, before)
     return evaluation(before), evaluation(after)
-
-
-def pass_rate(shift: float, plan: Plan, runs: int, resamples: int = 300) -> float:
-    rng = np.random.default_rng(9)
-    passed = 0
-    for run in range(runs):
-        source, target = model(rng, 4000, shift)
-        comparison = compare_paired(source.values, target.values, seed=run, resamples=resamples)
-        passed += quality_gate(SEARCH, source, target, plan, at=AT, comparison=comparison).passed
-    return passed / runs
-
-
-def test_error_rates_at_4000_queries() -> None:
-    """Small here; the full study tables all shifts. True rates: 0, ~0, ~0.99, ~0.99."""
-    assert pass_rate(-0.02, STRICT, 20) == 0
-    assert pass_rate(-0.02, NON_INFERIOR, 100) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100), "5% by design"
-    assert pass_rate(+0.01, STRICT, 30) >= 0.80 ** (1 / 4), "each of four consumers, for 80% on all"
-    assert pass_rate(0.0, NON_INFERIOR, 30) >= 0.90
 
 
 def test_strict_needs_both_halves_of_its_rule() -> None:
@@ -126,7 +108,7 @@ def test_screening_refuses_a_shown_loss_and_not_a_coin_toss() -> None:
     before = np.ones(1000)
     one_lost, many_lost = before.copy(), before.copy()
     one_lost[0] = 0.0
-    many_lost[:12] = 0.0
+    many_lost[:10] = 0.0
     source = evaluation(before)
     for lost, screened in ((one_lost, True), (many_lost, False)):
         gate = quality_gate(SEARCH, source, evaluation(lost), STRICT, at=AT, screening=True)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from embedcore.errors import FailedPrecondition, InvalidArgument, NotFound
-from embedcore.evaluation.golden import GoldenQuery, GoldenRegistry, GoldenSet, load_golden, save_golden
+from embedcore.evaluation.golden import GoldenQuery, GoldenRegistry, GoldenSet
+from embedcore.evaluation.golden_files import load_golden, save_golden
 
 
 def query(name: str, **fields: Any) -> GoldenQuery:
@@ -103,8 +104,8 @@ def test_a_refused_import_lists_positions_and_stores_nothing(filled: Any) -> Non
         "query 2 ('q1'): same id as query 1",
         "query 3 ('q3'): no relevant item",
         "query 4 ('q4'): no relevant item",
-        "query 5 ('q5'): unknown or deleted item 'nowhere'",
-        "query 6 ('q6'): unknown or deleted item 'gone'",
+        "query 5 ('q5'): unknown item 'nowhere'",
+        "query 6 ('q6'): deleted item 'gone'",
         "query 7 ('q7'): empty text",
         "query 8 ('q8'): item 'a' is both relevant and excluded",
         "query 9 ('q9'): grade of 'a' is nan",

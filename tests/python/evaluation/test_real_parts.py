@@ -125,7 +125,7 @@ def test_preflight(harness: Any) -> None:
 
 
 def test_calibration_and_versions(harness: Any) -> None:
-    calibration = harness.calibration_pairs(1, 2, queries=60).fit()
+    calibration = harness.calibrator.pairs(1, 2, queries=60).fit()
     mapped = np.asarray(calibration(np.linspace(0, 1, 20)))
     assert np.all(np.diff(mapped) > 0)
     golden = harness.golden.get("search")

@@ -198,6 +198,12 @@ class ScriptedJudge:
         self._ask("calibrate")
         return b"calibration %d" % len([1 for method, _, _ in self.asked if method == "calibrate"])
 
+    def predict_lift(self, migration: str, consumer: Consumer, progress: ConsumerProgress, at: float) -> None:
+        self._ask("predict_lift", consumer.name)
+
+    def score_lift(self, migration: str, consumer: str, canary: GateResult, at: float) -> None:
+        self._ask("score_lift", consumer)
+
 
 @dataclass
 class Plenty:

@@ -12,7 +12,7 @@ from embedcore.evaluation.golden import GoldenQuery, GoldenSet
 from embedcore.migration_types import Phase, Plan
 from embedcore.server import Server
 from embedcore.types import Fingerprint, Item, ModelSpec, SearchRequest
-from embedcore.v1 import search_pb2, search_pb2_grpc
+from embedcore.v1 import evaluation_pb2, evaluation_pb2_grpc, search_pb2, search_pb2_grpc
 from support.fake_platform import DIGEST, DIMENSION, TOY, FakePlatform, toy_vector
 
 
@@ -173,3 +173,43 @@ def test_a_backup_is_asked_for_by_a_path_that_means_the_same_there(client: Clien
         client.backup("backups/one")
     with pytest.raises(FailedPrecondition, match="is not empty"):
         client.backup("/taken")
+
+
+def test_evaluation_through_the_server(client: Client, platform: FakePlatform) -> None:
+    golden = GoldenSet(
+        name="mine",
+        consumer="ads",
+        public=True,
+        queries=(GoldenQuery(id="q", text="t", relevant={"a": 1.0}),),
+    )
+    assert client.import_golden_set(golden, gate=False)["gate"] is False
+    assert client.golden_sets() == platform.golden_sets() != []
+    plan = Plan(policy="non-inferior", margin=0.03)
+    client.compare("ads", 1, 2, plan, equal_freshness=True, golden_set="mine")
+    assert platform.asked[-1] == ("ads", plan, True, "mine")
+    assert client.evaluate("ads", golden_set="mine")["golden"] == "mine"
+    sampled = client.sample_queries("ads", {"head": 2, "tail": 5}, depth=7, min_count=1, seed=-3)
+    assert platform.asked[-1] == ("ads", {"head": 2, "tail": 5}, 7, 1, -3)
+    assert sampled == platform.sample_queries("ads", {})
+    assert client.evaluation_report(1, 2, consumers=["ads"], plan=plan) == platform.report
+    assert platform.asked[-1] == (1, 2, ("ads",), plan, "")
+    assert client.calibrate_ef("ads", 2, apply=True) == platform.calibrate_ef("ads", 2, apply=True)
+    assert client.calibrate_ef("dedup")["ef_search"] is None
+    assert client.calibrate_scores(1, 2) == platform.calibrate_scores(1, 2)
+    assert client.check_parity() == platform.parity
+    assert client.preflight("toy", plan)["passed"] is True
+    with pytest.raises(InvalidArgument, match="no target model named"):
+        client.preflight("")
+
+
+def test_the_report_comes_as_a_page_too(server: Server, platform: FakePlatform) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        stub = evaluation_pb2_grpc.EvaluationServiceStub(channel)
+        report = stub.GetReport(evaluation_pb2.GetReportRequest(source_generation=1, target_generation=2))
+        assert report.html.startswith(b"<!doctype html>")
+        assert (report.go, report.headline) == (False, platform.report["headline"])
+        effect = stub.CalibrateEf(evaluation_pb2.CalibrateEfRequest(consumer="dedup"))
+        assert not effect.HasField("ef_search")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetReport(evaluation_pb2.GetReportRequest(plan_json='{"policy": "lax"}'))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -17,7 +17,7 @@ from embedcore.errors import Cancelled, DeadlineExceeded, FailedPrecondition, In
 from embedcore.server import Server, ServerConfig
 from embedcore.server.app import NEED_INDEXES, SERVICES
 from embedcore.server.handlers import seconds_left
-from embedcore.v1 import admin_pb2, admin_pb2_grpc, evaluation_pb2, evaluation_pb2_grpc, jobs_pb2_grpc
+from embedcore.v1 import admin_pb2, admin_pb2_grpc, jobs_pb2_grpc
 from embedcore.v1.jobs_pb2 import GetJobRequest
 from support.fake_platform import FakePlatform
 
@@ -147,7 +147,6 @@ def test_what_comes_later_says_so(server: Server) -> None:
     alert = admin_pb2.AlertRequest(id="a")
     with grpc.insecure_channel(server.address) as channel:
         admin = admin_pb2_grpc.AdminServiceStub(channel)
-        report = evaluation_pb2_grpc.EvaluationServiceStub(channel).GetReport
         for call, request in (
             (admin.Compact, shard),
             (admin.Rebuild, shard),
@@ -155,7 +154,6 @@ def test_what_comes_later_says_so(server: Server) -> None:
             (admin.ListAlerts, admin_pb2.ListAlertsRequest()),
             (admin.AcknowledgeAlert, alert),
             (admin.SilenceAlert, alert),
-            (report, evaluation_pb2.GetReportRequest()),
         ):
             with pytest.raises(grpc.RpcError, match="comes with a later version") as caught:
                 call(request)
