@@ -15,9 +15,10 @@
 //   * A reader that finds begun at its end equal to ended at its start has seen no change half
 //     done; otherwise it asks the id table about every candidate, which is the one truth, and drops repeated
 //     ids.
-//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange. A search whose begun at
-//     its start is below has to look for the item elsewhere; one whose begun is not has, by the same order,
-//     seen the exchange before it began.
+//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange; a search notes at its
+//   start
+//     what seen_switches gives. Of a tombstone with a larger number it has to look for the item elsewhere; of
+//     any other one it has, by the same order, seen the exchange before it began.
 #pragma once
 
 #include <atomic>
@@ -150,6 +151,12 @@ struct Index::Impl {
   void begin_switch() { begun.fetch_add(1, std::memory_order_acq_rel); }
   [[nodiscard]] std::uint64_t switch_number() { return begun.fetch_add(0, std::memory_order_acq_rel) + 1; }
   void end_switch() { ended.fetch_add(1, std::memory_order_acq_rel); }
+  // The largest number that only changes which are over have noted: `over` is ended, loaded before. The
+  // youngest tombstone notes begun + 1; where a change is under way, that may be its own.
+  [[nodiscard]] std::uint64_t seen_switches(std::uint64_t over) const {
+    const std::uint64_t last = begun.load(std::memory_order_acquire);
+    return last == over ? last + 1 : last;
+  }
   void bury(Slot slot);
 
   // --- codes (train.cpp) ---

@@ -28,7 +28,7 @@ struct Index::Impl::Search {
   Search(const Impl& index, const float* vector, const Codec* coding)
       : impl(index),
         ended(index.ended.load(std::memory_order_acquire)),
-        since(index.begun.load(std::memory_order_acquire)),
+        since(index.seen_switches(ended)),
         from(index.entry()),
         lease(index.scratches),
         codec(coding),
@@ -81,7 +81,7 @@ struct Index::Impl::Search {
 
   const Impl& impl;
   const std::uint64_t ended; // switches, before anything of the graph
-  const std::uint64_t since; // those begun by then
+  const std::uint64_t since; // what tombstones of then have noted at most
   const Entry from;
   const ScratchPool::Lease lease;
   const Codec* const codec; // loaded under the caller's pin

@@ -31,10 +31,7 @@ Budget Budget::seconds(double time, unsigned threads) {
 // A search that began before an item was replaced may know neither its new slot nor, once repair has cut
 // the old one off, that. So repair leaves alone what such a search could still be looking for.
 std::uint64_t Index::Impl::horizon(const Budget& budget) {
-  // The youngest tombstone notes begun + 1. Where a change is under way, its own may be older than it seems.
-  const std::uint64_t over = ended.load(std::memory_order_acquire);
-  const std::uint64_t last = begun.load(std::memory_order_acquire);
-  const std::uint64_t now = last == over ? last + 1 : last;
+  const std::uint64_t now = seen_switches(ended.load(std::memory_order_acquire));
   epochs.retire([this, now] {
     std::uint64_t known = settled.load(std::memory_order_relaxed);
     while (known < now && !settled.compare_exchange_weak(known, now, std::memory_order_acq_rel)) {
