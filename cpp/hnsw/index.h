@@ -150,7 +150,7 @@ class Index {
   [[nodiscard]] Stats stats() const;
 
   // Writes to a temporary file, syncs, renames, syncs the directory. Searches go on; so do writers, which
-  // wait for O(slots), some 3 ms a million, at the beginning. The file holds every item whose add had
+  // wait for O(slots), some milliseconds a million, at the beginning. The file holds every item whose add had
   // returned before the call, at that version or a later one, and none whose remove had. tag: what the file
   // says; else tag(). Of a mapped index that is not verified yet it waits for that, and fails where damage is
   // found.

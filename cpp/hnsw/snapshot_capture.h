@@ -1,9 +1,9 @@
 // What a snapshot will hold, fixed in a moment, while its bytes are copied out for as long as that takes.
 //
 // The moment: writers are excluded while two words of each slot are noted, its state and its parent in the
-// tree (O(slots): some 3 ms a million), the entry and the codes' grid. Everything else about a node that was
-// in the graph then either never changes (id, level, norm, vector, code) or is a list of links, which may be
-// read later than the moment, since a capture corrects what it reads:
+// tree (O(slots): some milliseconds a million), the entry and the codes' grid. Everything else about a node
+// that was in the graph then either never changes (id, level, norm, vector, code) or is a list of links,
+// which may be read later than the moment, since a capture corrects what it reads:
 //   * links to slots that were not in the graph at the moment are left out
 //   * the links of the tree are those of the moment, made anew where they have gone: they all were in the
 //   list

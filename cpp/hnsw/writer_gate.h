@@ -7,8 +7,8 @@
 //     that begin afterwards see what was stored before the call
 //   * lock_shared is lock-free while nobody is alone: one addition and one load, on a cache line that only a
 //     few threads share. Beside one who is alone it waits, for as long as that one stays: upkeep stays for
-//     well below a millisecond, a save for some 3 ms a million slots, check and the training of codes for as
-//     long as they take.
+//     well below a millisecond, a save for some milliseconds a million slots, check and the training of codes
+//     for as long as they take.
 //   * neither side starves the other: sharers that come after lock() wait for it, and lock() waits for those
 //     whom the one before kept waiting
 //

@@ -327,7 +327,7 @@ class Index:
 
         ``fingerprint`` names the vector space, ``watermark`` says that every write up to that sequence
         number is in; None keeps what the index has ("" and 0 at first). Searches and writes go on; writers
-        wait once for some 3 ms a million items. The file holds everything that was added before the call, at
+        wait once for some milliseconds a million items. The file holds everything that was added before the call, at
         that version or a later one, and nothing that was removed before it.
 
         Raises ResourceExhausted where the disk is full, FailedPrecondition where the file cannot be written:
