@@ -1,0 +1,45 @@
+"""The clock of a data directory: scaled time goes on from where it was, also across restarts."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from embedcore.clock import Clock, ScaledClock, SystemClock
+from embedcore.errors import FailedPrecondition, InvalidArgument
+from embedcore.store.interface import Store
+
+_KEY = "clock"  # what the store keeps: scale, origin, reading at the origin
+
+
+def clock_of(store: Store, time_scale: float) -> Clock:
+    """FailedPrecondition for a scale other than 1 where the directory is not marked as simulated."""
+    if not store.simulated:
+        if time_scale != 1.0:
+            raise FailedPrecondition(
+                f"time scale {time_scale} needs a data directory marked as simulated: create a new one "
+                f"with --simulated"
+            )
+        return SystemClock()
+    now = time.time()
+    saved = store.get_meta(_KEY)
+    base = now
+    if saved is not None:
+        scale, origin, origin_reads = (float(part) for part in saved.split())
+        base = ScaledClock(scale, origin=origin, base=origin_reads).now()
+    _keep(store, time_scale, now, base)
+    return ScaledClock(time_scale, origin=now, base=base)
+
+
+def set_scale(store: Store, clock: Clock, scale: float) -> None:
+    """Runs ``clock`` at another speed from now on, without a jump; FailedPrecondition
+    outside a data directory marked as simulated."""
+    if not isinstance(clock, ScaledClock):
+        raise FailedPrecondition("the time scale can only be set in a simulated data directory")
+    if not (math.isfinite(scale) and scale > 0):
+        raise InvalidArgument(f"the time scale must be positive and finite, got {scale}")
+    _keep(store, *clock.rescale(scale))
+
+
+def _keep(store: Store, scale: float, origin: float, base: float) -> None:
+    store.set_meta(_KEY, f"{scale!r} {origin!r} {base!r}")
