@@ -10,8 +10,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +19,8 @@ from embedcore import _native
 from embedcore._native import IdSet
 from embedcore.errors import InvalidArgument
 from embedcore.index_input import Filter, checked_out, filter_of, ids_of, number, one_of, rows_of, whole
+from embedcore.index_results import Report, SearchResult
+from embedcore.index_upkeep import IndexUpkeep
 
 __all__ = ["METRICS", "IdSet", "Index", "Metric", "Report", "SearchResult"]
 
@@ -38,47 +39,7 @@ _U32_MAX: Final = 2**32 - 1
 _U64_MAX: Final = 2**64 - 1
 
 
-class SearchResult:
-    """What a search returns: (q, k) arrays, or (k,) for a single query of shape (dim,).
-
-    ``ids`` is int64, nearest first, -1 where fewer than k exist. ``distances`` is float32, ascending, inf
-    where the id is -1. ``stats``, on request, maps "hops" (nodes expanded), "distances" (distances computed)
-    and "nanoseconds" (of wall time; in a batch, of the group of up to 64 queries that were answered together)
-    to uint64 (q,). Compared by identity.
-    """
-
-    __slots__ = ("distances", "ids", "stats")
-
-    # A plain class, as one is made for every search: a frozen dataclass takes four times as long to make.
-    def __init__(
-        self,
-        ids: NDArray[np.int64],
-        distances: NDArray[np.float32],
-        stats: dict[str, NDArray[np.uint64]] | None = None,
-    ) -> None:
-        self.ids = ids
-        self.distances = distances
-        self.stats = stats
-
-    def __repr__(self) -> str:
-        return f"SearchResult(ids={self.ids!r}, distances={self.distances!r}, stats={self.stats!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a call of repair, compact or relocate did.
-
-    Nodes looked at; nodes relinked or moved; slots given back for reuse, or, by relocate, to the system; and
-    whether nothing was left to do.
-    """
-
-    examined: int
-    changed: int
-    freed: int
-    done: bool
-
-
-class Index:
+class Index(IndexUpkeep):
     """A dynamic HNSW index (Malkov & Yashunin 2018): add, replace, remove and search at any time.
 
     Distances are 1 - cos ("cosine"), 1 - dot ("ip") or squared L2 ("l2"), of what ``dtype`` keeps; final
@@ -260,64 +221,6 @@ class Index:
             return False
         return 0 <= wanted < 2**63 and wanted in self._native
 
-    # Upkeep.
-
-    @property
-    def tombstones(self) -> int:
-        """Removed or replaced items whose slots compact has not freed yet."""
-        return self._native.tombstones
-
-    @property
-    def tombstone_rate(self) -> float:
-        """Tombstones / (live + tombstones), 0 for an empty index."""
-        dead = self.tombstones
-        return dead / (len(self) + dead) if dead else 0.0
-
-    @property
-    def memory_bytes(self) -> int:
-        """Resident bytes of everything the index holds, search buffers included."""
-        return self._native.memory_bytes
-
-    def stats(self) -> dict[str, Any]:
-        """What the index holds and costs, as a plain dict. Writers wait meanwhile.
-
-        Live items and tombstones; whether all that was loaded is verified; codes (kind, items they were
-        trained on, 0 for not yet, step and error of the grid); slots; memory by component in bytes
-        ("links_and_codes" holds the vectors themselves where there are no codes); live nodes per level;
-        degrees on the lowest level; counters since the index was made or loaded.
-        """
-        return self._native.stats()
-
-    # Upkeep: in small steps beside searches, which never wait for it, and writes, which do for well below a
-    # millisecond at a time. What one call leaves undone the next one goes on with, whichever of the three it
-    # is. Any number of threads may call them at once; they share the work.
-
-    def repair(self, budget: float | None = None, threads: int = 1) -> Report:
-        """Reconnects live items around tombstones, so that no search passes through one. Online.
-
-        Ends after ``budget`` seconds (0: after one small step), or when there is nothing left to do (None);
-        ``threads=0`` means all cores. Raises ValueError for a budget that is negative or no number.
-        """
-        return Report(**self._native.repair(_seconds(budget), whole(threads, "threads", 0, 65535)))
-
-    def compact(self, budget: float | None = None, threads: int = 1) -> Report:
-        """Repairs, then frees the tombstones' slots for reuse.
-
-        Online; ``budget`` and ``threads`` as in repair.
-        """
-        return Report(**self._native.compact(_seconds(budget), whole(threads, "threads", 0, 65535)))
-
-    def relocate(self, budget: float | None = None, threads: int = 1) -> Report:
-        """Moves items from the tail into free slots and returns the tail's memory to the system.
-
-        Online; ``budget`` and ``threads`` as in repair.
-        """
-        return Report(**self._native.relocate(_seconds(budget), whole(threads, "threads", 0, 65535)))
-
-    def check(self) -> list[str]:
-        """All broken invariants, one line each; empty is good. Searches go on, writers wait."""
-        return self._native.check()
-
     # Snapshots.
 
     def save(
@@ -430,12 +333,3 @@ class Index:
 
     def _rows(self, vectors: ArrayLike, name: str) -> tuple[NDArray[np.float32], bool]:
         return rows_of(vectors, self.dim, name)
-
-
-def _seconds(budget: float | None) -> float | None:
-    if budget is None:
-        return None
-    seconds = number(budget, "budget")
-    if seconds < 0:
-        raise InvalidArgument(f"budget is {seconds}; give seconds, 0 or more, or None for no limit")
-    return seconds
