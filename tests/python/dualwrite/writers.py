@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcore.dual_writer import Write
+from embedcore.dual_writer import DualWriter, Write
 
 DIM = 4
+ALL = 2**40  # more steps than there are writes
 
 
 def vector(version: float, dim: int = DIM) -> NDArray[np.float32]:
@@ -21,6 +23,9 @@ def vector(version: float, dim: int = DIM) -> NDArray[np.float32]:
 
 def rows(versions: list[float] | range, dim: int = DIM) -> NDArray[np.float32]:
     return np.stack([vector(version, dim) for version in versions])
+
+
+ONE = rows([1])
 
 
 class DictIndex:
@@ -45,6 +50,17 @@ class DictIndex:
         self.free.wait()
         for item in ids.tolist():
             self.items.pop(item, None)
+
+
+def pair(capacity: int = 8, **options: Any) -> tuple[DualWriter, DictIndex, DictIndex]:
+    """A writer that is stepped by hand, and its two lanes' indexes."""
+    old, new = DictIndex(), DictIndex()
+    return DualWriter([old, new], capacity=capacity, threads=0, **options), old, new
+
+
+def step_all(writer: DualWriter) -> None:
+    for lane in writer.lanes:
+        writer.step(lane, ALL)
 
 
 class Log:

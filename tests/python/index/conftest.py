@@ -1,32 +1,24 @@
-"""Vectors that the index tests share: a slice of real text vectors, and random clusters."""
+"""Fixtures of the index tests."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-DATA = Path(__file__).parents[2] / "data"
+import embedcore
+
+from .small import filled
+from .vectors import text
 
 
 @pytest.fixture(scope="session")
 def text_vectors() -> NDArray[np.float32]:
-    """(4000, 384): all-MiniLM-L6-v2 of WordNet glosses, every row of unit length to float16."""
-    return np.load(DATA / "wordnet-minilm-4000.f16.npy").astype(np.float32)
+    """(4000, 384): see :func:`vectors.text`."""
+    return text()
 
 
-def clustered(n: int, dim: int, clusters: int, seed: int) -> NDArray[np.float32]:
-    """(n, dim) in normal clusters of very different sizes."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(clusters, dim))
-    sizes = rng.dirichlet(np.full(clusters, 0.5))
-    of = rng.choice(clusters, size=n, p=sizes)
-    return (centres[of] + 0.4 * rng.normal(size=(n, dim))).astype(np.float32)
-
-
-def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    """The share of the true neighbours (q, k) that were found."""
-    hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True))
-    return hits / truth.size
+@pytest.fixture(scope="module", params=[("float32", "int8"), ("int8", "none")], ids="-".join)
+def index(request: pytest.FixtureRequest) -> embedcore.Index:
+    """A small one, with and without codes, which a test leaves as it was."""
+    return filled(*request.param)

@@ -1,89 +1,28 @@
 """What every dtype and kind of codes promises, under every metric: what get gives back, distances of exactly
-that, recall, snapshots, and that training the codes anew is seen by nobody."""
+that, recall, snapshots, changes."""
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import embedcore
-from embedcore.index import IdSet
 
-from .conftest import DATA, clustered, recall
-
-METRICS = ["cosine", "ip", "l2"]
-KINDS = [
-    (dtype, codes)
-    for dtype in ("float32", "float16", "bfloat16", "int8")
-    for codes in ("none", "int8", "int4")
-    if not (dtype == "int8" and codes == "int8")  # is none
-]
-FEW_KINDS = [("float32", "int8"), ("float32", "int4"), ("int8", "none"), ("int8", "int4")]
-kinds = pytest.mark.parametrize(("dtype", "codes"), KINDS, ids=["-".join(kind) for kind in KINDS])
-few_kinds = pytest.mark.parametrize(("dtype", "codes"), FEW_KINDS, ids=["-".join(k) for k in FEW_KINDS])
-metrics = pytest.mark.parametrize("metric", METRICS)
-
-
-@functools.cache
-def text() -> NDArray[np.float32]:
-    return np.load(DATA / "wordnet-minilm-4000.f16.npy").astype(np.float32)
-
-
-@functools.cache
-def text_index(metric: str, dtype: str, codes: str) -> embedcore.Index:
-    """Of the first 3,900 text vectors. Not to be written to."""
-    index = embedcore.Index(384, metric, dtype, codes, ef_construction=80)
-    index.add(np.arange(3900), text()[:3900])
-    return index
-
-
-def kept(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
-    """The vectors rounded to the dtype, by numpy or by hand."""
-    if dtype == "float32":
-        return vectors
-    if dtype == "float16":
-        return vectors.astype(np.float16).astype(np.float32)
-    if dtype == "bfloat16":
-        bits = vectors.view(np.uint32)
-        return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-    step = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64) / 127
-    step[step == 0] = 1
-    return (np.round(vectors / step) * step).astype(np.float32)
-
-
-def distances_of(metric: str, queries: NDArray[Any], base: NDArray[Any]) -> NDArray[np.float64]:
-    """(q, n), in double."""
-    a, b = np.atleast_2d(queries).astype(np.float64), base.astype(np.float64)
-    if metric == "l2":
-        return ((a[:, None] - b[None]) ** 2).sum(axis=2)
-    if metric == "cosine":
-        a /= np.linalg.norm(a, axis=1, keepdims=True)
-        b /= np.linalg.norm(b, axis=1, keepdims=True)
-    return 1 - a @ b.T
-
-
-def spread_out(n: int, dim: int, seed: int, metric: str = "l2") -> NDArray[np.float32]:
-    vectors = clustered(n, dim, 30, seed)
-    if metric == "ip":  # which is made for vectors of about one length
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
-
-
-def recall_at_10(
-    index: embedcore.Index, base: NDArray[Any], queries: NDArray[Any], ef: int = 100, ids: Any = None
-) -> float:
-    truth = embedcore.exact_search(base, queries, 10, index.metric).ids
-    if ids is not None:
-        truth = np.asarray(ids)[truth]
-    return recall(index.search(queries, 10, ef_search=ef).ids, truth)
-
+from .dtypes import (
+    distances_of,
+    few_kinds,
+    kept,
+    kinds,
+    least,
+    metrics,
+    recall_at_10,
+    spread_out,
+    text_index,
+)
+from .vectors import clustered, text
 
 # What is kept, and distances of it.
 
@@ -147,12 +86,7 @@ def test_float32_distances_are_exact_under_codes(metric: Any) -> None:
         assert (found.ids[:, 0] == np.arange(50)).all() or metric == "ip"
 
 
-# Recall. Codes of 4 bits over few dimensions are coarse (codes="auto" takes them from 384 on), and here they
-# are asked for by name.
-
-
-def least(codes: str, fine: float = 0.95, coarse: float = 0.9) -> float:
-    return coarse if codes == "int4" else fine
+# Recall.
 
 
 @kinds
@@ -248,105 +182,6 @@ def test_one_thread_builds_the_same_graph_every_time(tmp_path: Path, dtype: Any,
     assert built(1) != built(2)
 
 
-# Training.
-
-
-@metrics
-@few_kinds
-def test_codes_are_trained_again_as_the_index_grows(metric: Any, dtype: Any, codes: Any) -> None:
-    vectors = spread_out(4100, 70, 38, metric)
-    index = embedcore.Index(70, metric, dtype, codes, ef_construction=60)
-    trained: list[int] = []
-    for first, end in ((0, 1), (1, 100), (100, 255), (255, 300), (300, 1100), (1100, 4000)):
-        index.add(np.arange(first, end), vectors[first:end])
-        trained.append(index.stats()["codes"]["trained_on"])
-        if end >= 100:
-            base = index.get(np.arange(end))
-            assert recall_at_10(index, base, vectors[4000:]) >= least(codes, coarse=0.85), (first, end)
-    assert index.check() == []
-    if codes == "none":
-        assert set(trained) == {0}
-        return
-    assert trained[:3] == [0, 0, 0]
-    assert trained[3] == 300
-    assert trained[-1] > 1000
-
-
-@pytest.mark.parametrize("change", ["scaled", "shifted"])
-@few_kinds
-def test_recall_survives_vectors_that_drift(dtype: Any, codes: Any, change: str) -> None:
-    vectors = spread_out(3100, 64, 39)
-    drifted = vectors * np.float32(10) if change == "scaled" else vectors + np.float32(10)
-    index = embedcore.Index(64, "l2", dtype, codes, ef_construction=80)
-    index.add(np.arange(1500), vectors[:1500])
-    before = index.stats()["codes"]
-    for first in range(1500, 3000, 100):
-        index.add(np.arange(first, first + 100), drifted[first : first + 100])
-    base = index.get(np.arange(3000))
-    for queries in (vectors[3000:], drifted[3000:]):
-        assert recall_at_10(index, base, queries, ef=200) >= least(codes, 0.9, 0.85)
-    if codes != "none":
-        assert index.stats()["codes"]["step"] > 1.5 * before["step"]  # it was noticed
-    assert index.check() == []
-
-
-@few_kinds
-def test_searching_while_codes_are_trained(dtype: Any, codes: Any) -> None:
-    vectors = clustered(6000, 32, 20, seed=40)
-    vectors[3000:] *= 10
-    index = embedcore.Index(32, "l2", dtype, codes, m=8, ef_construction=40)
-    index.add(np.arange(200), vectors[:200])
-    lock = threading.Lock()
-    gone = 0  # items 100 to gone - 1 were removed
-    done = threading.Event()
-    failures: list[BaseException] = []
-    searches = found_themselves = 0
-
-    def guarded(work: Callable[[np.random.Generator], None], seed: int) -> Callable[[], None]:
-        def run() -> None:
-            rng = np.random.default_rng(seed)
-            try:
-                while not done.is_set():
-                    work(rng)
-            except BaseException as error:
-                failures.append(error)
-
-        return run
-
-    def search(rng: np.random.Generator) -> None:
-        nonlocal searches, found_themselves
-        removed = gone
-        rows = rng.integers(0, 100, 20)  # never changed
-        for queries in (vectors[rows], vectors[rows[0]]):
-            found = index.search(queries, k=5, ef_search=300)
-            ids = np.atleast_2d(found.ids)
-            assert not ((ids >= 100) & (ids < removed)).any()
-            assert (ids >= 0).all()
-            assert all(len(set(row)) == 5 for row in ids.tolist())
-            assert np.isfinite(found.distances).all()
-            with lock:
-                found_themselves += int((ids[:, 0] == np.atleast_1d(rows[: len(ids)])).sum())
-                searches += len(ids)
-
-    workers = [threading.Thread(target=guarded(search, seed)) for seed in range(2)]
-    for worker in workers:
-        worker.start()
-    trained = set()
-    for first in range(200, 6000, 200):
-        index.add(np.arange(first, first + 200), vectors[first : first + 200], threads=1)
-        trained.add(index.stats()["codes"]["step"])
-        if first < 3000:
-            index.remove(np.arange(100, first // 2))
-            gone = first // 2
-    done.set()
-    for worker in workers:
-        worker.join()
-    assert not failures, failures[0]
-    assert found_themselves >= 0.95 * searches > 0
-    assert codes == "none" or len(trained) >= 3
-    assert index.check() == []
-
-
 # Changes under codes.
 
 
@@ -385,66 +220,3 @@ def test_updates_removes_and_upkeep(metric: Any, dtype: Any, codes: Any) -> None
         else:
             index.repair()
             compare()
-
-
-# Filters.
-
-BIG = 10_000
-
-
-@functools.cache
-def big() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    vectors = clustered(BIG + 30, 64, 60, seed=44)
-    return vectors[:BIG], vectors[BIG:]
-
-
-@functools.cache
-def big_index(dtype: str, codes: str) -> embedcore.Index:
-    index = embedcore.Index(64, "l2", dtype, codes, ef_construction=60)
-    index.add(np.arange(BIG) * 3, big()[0])  # ids are not row numbers
-    return index
-
-
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001, 0.0001])
-@few_kinds
-def test_filters_of_every_selectivity(dtype: Any, codes: Any, share: float) -> None:
-    _, queries = big()
-    index = big_index(dtype, codes)
-    chosen = np.sort(np.random.default_rng(45).choice(BIG, round(share * BIG), replace=False))
-    allowed = chosen * 3
-    members = set(allowed.tolist())
-    k = min(10, len(chosen))
-    ranked = embedcore.exact_search(index.get(allowed), queries, k, "l2").ids
-    truth = allowed[ranked]
-    forms: list[Any] = [IdSet(allowed), allowed, allowed[::-1].astype(np.uint32), members.__contains__]
-    for form in forms:
-        if callable(form):  # thousands of calls of Python a query
-            queries, truth = queries[:10], truth[:10]
-        found = index.search(queries, 10, ef_search=100, filter=form, stats=True)
-        assert recall(found.ids[:, :k], truth) >= 0.95
-        assert (found.ids[:, k:] == -1).all()
-        assert np.isposinf(found.distances[:, k:]).all()
-        returned = found.ids[found.ids >= 0].tolist()
-        assert set(returned) <= members
-        one = index.search(queries[0], 10, ef_search=100, filter=form)
-        np.testing.assert_array_equal(one.ids, found.ids[0])
-        near = index.range_search(queries[:1], np.inf, ef_search=50, filter=form)
-        assert set(near.ids[near.ids >= 0].tolist()) <= members
-
-
-@few_kinds
-def test_a_filter_of_what_lies_far_away(dtype: Any, codes: Any) -> None:
-    base, queries = big()
-    index = big_index(dtype, codes)
-    for row in range(3):
-        far = np.argsort(-distances_of("l2", queries[row : row + 1], base)[0])[:800]
-        allowed = np.sort(far) * 3
-        members = set(allowed.tolist())
-        truth = allowed[embedcore.exact_search(index.get(allowed), queries[row : row + 1], 10, "l2").ids]
-        listed = index.search(queries[row : row + 1], 10, ef_search=100, filter=allowed)
-        assert set(listed.ids[0].tolist()) <= members
-        assert recall(listed.ids, truth) >= 0.95
-        # A callable lists nothing, so the walk has to go there; far away codes tell little apart.
-        walked = index.search(queries[row : row + 1], 10, ef_search=100, filter=members.__contains__)
-        assert set(walked.ids[0].tolist()) <= members
-        assert codes != "none" or recall(walked.ids, truth) >= 0.9

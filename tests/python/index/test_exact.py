@@ -7,7 +7,7 @@ import pytest
 
 import embedcore
 
-from .conftest import clustered
+from .vectors import clustered
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import embedcore
 
-from .conftest import clustered
+from .vectors import clustered
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import embedcore
 
-from .conftest import clustered, recall
+from .vectors import clustered, recall
 
 
 def _recall_at_10(index: embedcore.Index, base: NDArray[np.float32], queries: NDArray[np.float32]) -> float:

@@ -10,7 +10,7 @@ import pytest
 import embedcore
 from embedcore.errors import CorruptSnapshotError, FailedPrecondition
 
-from .conftest import DATA, clustered
+from .vectors import DATA, clustered
 
 GOLDEN = DATA / "index-v1.ecx"
 

@@ -16,7 +16,7 @@ import pytest
 
 import embedcore
 
-from .conftest import clustered
+from .vectors import clustered
 
 
 def _others_ran_during(work: Callable[[], object]) -> bool:

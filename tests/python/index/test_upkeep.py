@@ -13,7 +13,7 @@ import pytest
 import embedcore
 from embedcore.index import Report
 
-from .conftest import clustered
+from .vectors import clustered
 
 
 def _resident() -> int:

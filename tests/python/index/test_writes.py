@@ -10,7 +10,7 @@ import pytest
 
 import embedcore
 
-from .conftest import clustered
+from .vectors import clustered
 
 
 def _index(metric: str = "cosine") -> embedcore.Index:
