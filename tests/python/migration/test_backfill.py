@@ -13,7 +13,8 @@ from embedcore.errors import InvalidArgument, ResourceExhausted, Unavailable
 from embedcore.migration.backfill import SWEEP
 from embedcore.migration_types import DAY, Phase, Plan
 from embedcore.store.retention import lane_hold
-from migration.kit import World, embed
+from migration.doubles import embed
+from migration.kit import World
 
 Make = Callable[..., World]
 

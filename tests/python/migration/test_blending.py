@@ -12,7 +12,8 @@ from embedcore.errors import (
     Unavailable,
 )
 from embedcore.migration_types import DAY, Phase, Plan
-from migration.kit import NAMES, World, bad
+from migration.doubles import NAMES, bad
+from migration.kit import World
 
 CUSTOMARY = Plan()
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from embedcore.migration.consistency import lower_share
+from embedcore.store.interface import ItemWrite
+from migration.doubles import embed
 from migration.kit import World
 
 HOUR = 3_600.0
@@ -45,9 +47,6 @@ def test_a_lane_that_is_behind_is_not_diverged(world: World) -> None:
     world.blended(items=50)
     world.tick()
     world.store.delete_items(["item049"])
-    from embedcore.store.interface import ItemWrite
-    from migration.kit import embed
-
     # Committed, not applied by any lane yet.
     world.store.write_items(
         [

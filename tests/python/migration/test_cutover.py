@@ -10,18 +10,17 @@ from embedcore.errors import FailedPrecondition, GateNotMet
 from embedcore.migration import cutover
 from embedcore.migration.gates import OWN_GATES
 from embedcore.migration_types import DAY, Phase, Plan
-from migration.kit import NAMES, World, bad
+from migration.doubles import NAMES, bad, good
+from migration.kit import World
 
 LONG = Plan(window_seconds=30 * DAY)
 
 
 def good_quality(world: World, name: str, difference: float) -> None:
-    from migration.kit import _good
-
     at = world.clock.now()
     world.judge.say["offline", name] = [
-        _good("quality", at, difference=difference),
-        _good("long_tail", at),
+        good("quality", at, difference=difference),
+        good("long_tail", at),
     ]
 
 

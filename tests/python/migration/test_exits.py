@@ -7,7 +7,8 @@ import pytest
 from embedcore.errors import FailedPrecondition, GateNotMet, NotFound, Unavailable
 from embedcore.migration.gates import result
 from embedcore.migration_types import DAY, Phase, Plan
-from migration.kit import NAMES, World, _good, bad
+from migration.doubles import NAMES, bad, good
+from migration.kit import World
 
 
 def at_full(world: World) -> None:
@@ -160,7 +161,7 @@ def test_abort_from_grace(world: World) -> None:
 
 def parity(world: World, lower: float, upper: float, predicted: float = 0.05) -> None:
     at = world.clock.now()
-    world.judge.say["offline", "ads"] = [_good("quality", at, difference=predicted), _good("long_tail", at)]
+    world.judge.say["offline", "ads"] = [good("quality", at, difference=predicted), good("long_tail", at)]
     world.judge.say["engagement", "ads"] = [
         result(
             "engagement", True, "ads: no fall", at, lower=lower, upper=upper, difference=(lower + upper) / 2

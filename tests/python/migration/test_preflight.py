@@ -17,7 +17,8 @@ from embedcore.errors import (
 from embedcore.migration.resources import estimate
 from embedcore.migration_types import DAY, GateResult, Phase, Plan, PlanStep
 from embedcore.resources import SystemProbe
-from migration.kit import World, bad
+from migration.doubles import bad
+from migration.kit import World
 
 
 def nothing_attached(world: World) -> None:

@@ -10,7 +10,8 @@ import pytest
 from embedcore.errors import InvalidArgument, Unavailable
 from embedcore.migration_types import Plan
 from embedcore.store.interface import ItemWrite
-from migration.kit import World, embed
+from migration.doubles import embed
+from migration.kit import World
 
 
 def unmade(world: World, *names: str, content: bool = True, text: str = "text") -> None:

@@ -9,7 +9,8 @@ import pytest
 from embedcore.errors import FailedPrecondition, GateNotMet
 from embedcore.migration_types import DAY, Phase, Plan
 from embedcore.store.interface import ItemWrite
-from migration.kit import NAMES, World
+from migration.doubles import NAMES, embed
+from migration.kit import World
 
 AUTO = Plan(auto_cutover=True, window_seconds=30 * DAY)
 
@@ -182,8 +183,6 @@ def test_decommission_does_not_lose_what_only_the_source_holds(world: World) -> 
     world.blended(Plan(auto_cutover=True), items=200)
     world.days(6.9, step=0.5)
     assert world.phase is Phase.GRACE
-    from migration.kit import embed
-
     world.store.write_items([ItemWrite("bare", vectors={1: embed("old", "x")})])
     world.days(2, step=0.5)
     assert world.phase is Phase.GRACE, "not by itself"

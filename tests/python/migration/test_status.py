@@ -13,7 +13,8 @@ from embedcore.errors import Internal, InvalidArgument, NotFound
 from embedcore.migration import blending
 from embedcore.migration.context import Guard
 from embedcore.migration_types import DAY, MigrationStatus, Phase, Plan, PlanStep
-from migration.kit import NAMES, World
+from migration.doubles import NAMES
+from migration.kit import World
 
 Make = Callable[..., World]
 

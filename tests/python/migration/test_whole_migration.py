@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from embedcore.migration_types import Phase, Plan
-from migration.kit import NAMES, World, embed
+from migration.doubles import NAMES, embed
+from migration.kit import World
 
 
 def test_a_migration_goes_through_all_phases_by_its_plan(world: World) -> None:
