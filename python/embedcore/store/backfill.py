@@ -6,12 +6,12 @@ import heapq
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, and_, bindparam, select, tuple_
+from sqlalchemy import Connection, FromClause, bindparam, select, tuple_
 
 from embedcore.store import schema
 from embedcore.store.interface import BackfillCursor, BackfillItem, Coverage
 from embedcore.store.items import count_live, to_stored
-from embedcore.store.vectors import count_current
+from embedcore.store.vectors import count_current, of_item
 from embedcore.types import StoredItem
 
 _items = schema.items.c
@@ -19,15 +19,7 @@ _vectors = schema.vectors.c
 
 
 def _without_current(generation: int) -> FromClause:
-    return schema.items.outerjoin(
-        schema.vectors,
-        and_(
-            _vectors.generation == generation,
-            _vectors.shard == _items.shard,
-            _vectors.item == _items.item,
-            _vectors.version == _items.version,
-        ),
-    )
+    return schema.items.outerjoin(schema.vectors, of_item(generation, current=True))
 
 
 def read_backfill(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, and_, bindparam, or_, select
+from sqlalchemy import Connection, Select, bindparam, or_, select
 
 from embedcore.store import schema
 from embedcore.store.interface import LaneBatch, LogPruned
 from embedcore.store.rows import chunks
-from embedcore.store.vectors import intact_rows
+from embedcore.store.vectors import intact_rows, of_item
 
 _log = schema.log.c
 _items = schema.items.c
@@ -93,16 +93,7 @@ def _states(generation: int) -> Select[Any]:
             _vectors.data,
             _vectors.checksum,
         )
-        .select_from(
-            schema.items.outerjoin(
-                schema.vectors,
-                and_(
-                    _vectors.generation == generation,
-                    _vectors.shard == _items.shard,
-                    _vectors.item == _items.item,
-                ),
-            )
-        )
+        .select_from(schema.items.outerjoin(schema.vectors, of_item(generation, current=False)))
         .where(_items.item.in_(bindparam("items", expanding=True)))
         .order_by(_items.item)
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
 
 from embedcore.store import schema
 from embedcore.store.checksum import decode_vectors, encode_vector, is_intact
@@ -117,23 +117,21 @@ def drop_some(connection: Connection, generation: int, limit: int) -> int:
     return len(rows)
 
 
+def of_item(generation: int, *, current: bool) -> ColumnElement[bool]:
+    """Joins a generation's vectors to their items: any vector, or that of the item's current version."""
+    same = and_(
+        _vectors.generation == generation, _vectors.shard == _items.shard, _vectors.item == _items.item
+    )
+    return and_(same, _vectors.version == _items.version) if current else same
+
+
 def current_vectors(
     connection: Connection, generation: int, dimension: int, items: Sequence[int]
 ) -> VectorRows:
     """Vectors of the given items' current versions, ascending by item; those without are left out."""
     query = (
         select(_vectors.item, _vectors.data, _vectors.checksum)
-        .select_from(
-            schema.items.join(
-                schema.vectors,
-                and_(
-                    _vectors.generation == generation,
-                    _vectors.shard == _items.shard,
-                    _vectors.item == _items.item,
-                    _vectors.version == _items.version,
-                ),
-            )
-        )
+        .select_from(schema.items.join(schema.vectors, of_item(generation, current=True)))
         .where(_items.item.in_(bindparam("items", expanding=True)))
     )
     rows: list[Row[Any]] = []

@@ -10,6 +10,7 @@ from embedcore.store.checksum import is_intact, item_digest, to_unsigned
 from embedcore.store.generations import live_generations, read_generations
 from embedcore.store.interface import ShardCheck
 from embedcore.store.retention import lane_hold
+from embedcore.store.vectors import of_item
 
 _items = schema.items.c
 _vectors = schema.vectors.c
@@ -170,12 +171,6 @@ def _holes(connection: Connection) -> list[str]:
         if not generation.live:
             continue
         number = generation.number
-        same_vector = and_(
-            _vectors.generation == number,
-            _vectors.shard == _items.shard,
-            _vectors.item == _items.item,
-            _vectors.version == _items.version,
-        )
         same_repair = and_(_repair.generation == number, _repair.item == _items.item)
         query = (
             select(_items.item, _items.id, _items.version)
@@ -183,7 +178,7 @@ def _holes(connection: Connection) -> list[str]:
                 schema.items.join(
                     schema.generation_shards, and_(since.generation == number, since.shard == _items.shard)
                 )
-                .outerjoin(schema.vectors, same_vector)
+                .outerjoin(schema.vectors, of_item(number, current=True))
                 .outerjoin(schema.repair, same_repair)
             )
             .where(
