@@ -43,17 +43,7 @@ class Calibrator:
     ) -> CalibrationPairs:
         """Score pairs for the map from source to target distances, over golden queries of all consumers in
         equal parts; ``.fit()`` makes the ScoreCalibration, or raises FailedPrecondition below 8 pairs."""
-        old, new = self._harness.generation(source), self._harness.generation(target)
-        before, after = self._queries(old, new, queries, progress or self._harness.progress)
-        return collect_pairs(
-            self._harness.store,
-            self._harness.evaluator.backend,
-            old,
-            new,
-            before,
-            after,
-            seed=self._harness.seed,
-        )
+        return self._pairs(*self._sides(source, target, queries, progress))
 
     def scores(
         self,
@@ -66,26 +56,12 @@ class Calibrator:
         """Fits the map from source to target distances and keeps it with the target generation. While both
         hold few items it is the match of the two background distributions. FailedPrecondition when the
         target holds fewer than 8 items: let the backfill go on."""
-        old, new = self._harness.generation(source), self._harness.generation(target)
-        before, after = self._queries(old, new, queries, progress or self._harness.progress)
-        pairs = collect_pairs(
-            self._harness.store,
-            self._harness.evaluator.backend,
-            old,
-            new,
-            before,
-            after,
-            seed=self._harness.seed,
-        )
-        background = None
-        if pairs.items < ENOUGH_ITEMS:
-            background = background_pairs(
-                self._harness.store, old, new, before, after, seed=self._harness.seed
-            )
-        fitted = fit_pairs(pairs, background, source, target, at=self._harness.now(), seed=self._harness.seed)
-        self._harness.store.put_blob(
-            CALIBRATION_KIND, f"{target}/{source}", fitted.model_dump_json().encode()
-        )
+        store, seed = self._harness.store, self._harness.seed
+        sides = self._sides(source, target, queries, progress)
+        pairs = self._pairs(*sides)
+        background = background_pairs(store, *sides, seed=seed) if pairs.items < ENOUGH_ITEMS else None
+        fitted = fit_pairs(pairs, background, source, target, at=self._harness.now(), seed=seed)
+        store.put_blob(CALIBRATION_KIND, f"{target}/{source}", fitted.model_dump_json().encode())
         return fitted
 
     def stored(self, source: int, target: int) -> FittedCalibration | None:
@@ -109,6 +85,17 @@ class Calibrator:
         rng = np.random.default_rng(derive(self._harness.seed, "ef", who.name))
         some = resolved.take(subset(len(resolved), queries, rng))
         return calibrate_ef(self._harness.evaluator, who, where, some, report)
+
+    def _pairs(self, old: Generation, new: Generation, before: Vectors, after: Vectors) -> CalibrationPairs:
+        backend, seed = self._harness.evaluator.backend, self._harness.seed
+        return collect_pairs(self._harness.store, backend, old, new, before, after, seed=seed)
+
+    def _sides(
+        self, source: int, target: int, queries: int, progress: Progress | None
+    ) -> tuple[Generation, Generation, Vectors, Vectors]:
+        """Both generations, and :meth:`_queries` under each."""
+        old, new = self._harness.generation(source), self._harness.generation(target)
+        return old, new, *self._queries(old, new, queries, progress or self._harness.progress)
 
     def _queries(
         self, old: Generation, new: Generation, queries: int, report: Progress
