@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedcore.cli.output import Output
+from embedcore.evaluation.points import pp, pp_interval
 
 if TYPE_CHECKING:
     from embedcore.api import PlatformApi
@@ -89,11 +90,11 @@ def report(out: Output, found: Mapping[str, Any]) -> None:
                 target["metric_name"],
                 source["metric"],
                 target["metric"],
-                _pp(numbers["difference"]),
-                _pp_interval(numbers),
-                _pp(numbers["one_sided_lower"]),
-                _pp(fresh["comparison"]["difference"]) if fresh["available"] else None,
-                _pp(_tail(one)),
+                pp(numbers["difference"]),
+                pp_interval(numbers["lower"], numbers["upper"]),
+                pp(numbers["one_sided_lower"]),
+                pp(fresh["comparison"]["difference"]) if fresh["available"] else None,
+                pp(_tail(one)),
                 _pair(source["index_recall"], target["index_recall"]),
                 claim["verdict"],
                 ", ".join(missing) or "all met",
@@ -155,12 +156,3 @@ def _tail(one: Mapping[str, Any]) -> float | None:
 
 def _pair(source: float | None, target: float | None) -> str | None:
     return None if source is None or target is None else f"{source:.3f} / {target:.3f}"
-
-
-def _pp(value: float | None) -> str | None:
-    return None if value is None else f"{value * 100:+.2f} pp"
-
-
-def _pp_interval(found: Mapping[str, Any]) -> str | None:
-    low, high = found["lower"], found["upper"]
-    return None if low is None or high is None else f"[{low * 100:+.2f}, {high * 100:+.2f}]"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,6 +17,7 @@ from embedcore.cli.output import plain
 from embedcore.demo import plots
 from embedcore.demo.outcome import SIMULATED, Outcome
 from embedcore.demo.summary import ALL, checks_of, latency_rows
+from embedcore.evaluation.reporting.tables import STYLE, cell, table
 from embedcore.migration_types import DAY
 
 _EVENTS_SHOWN = 400
@@ -29,16 +31,13 @@ _PAGE = Template(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
+$style
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024 }
 body { max-width: 980px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem }
-p.lead { color: #4a5258; margin-top: .3rem } p.note { color: #4a5258; font-size: 13px }
-table { border-collapse: collapse; font-size: 13px; width: 100% }
-th { text-align: left; font-weight: 600; border-bottom: 1px solid #8b949c; padding: .25rem .6rem .25rem 0 }
-td { border-bottom: 1px solid #e4e7ec; padding: .25rem .6rem .25rem 0; vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+p.lead { color: #4a5258; margin-top: .3rem }
 .ok { color: #256b3a; font-weight: 600 } .bad { color: #a82319; font-weight: 600; white-space: nowrap }
-svg { max-width: 100%; height: auto } .wide { overflow-x: auto }
+.wide { overflow-x: auto }
 </style>
 <h1>$title</h1>
 <p class="lead">$lead</p>
@@ -78,6 +77,7 @@ def render(outcome: Outcome) -> str:
         _section("What was recorded", _events(outcome)),
     ]
     return _PAGE.substitute(
+        style=STYLE,
         title=escape(f"embedcore demo: {outcome.source} to {outcome.target} under live traffic"),
         lead="<br>".join(escape(line) for line in outcome.facts()[:1]),
         simulated=escape(SIMULATED),
@@ -89,37 +89,19 @@ def _section(title: str, *parts: str) -> str:
     return f"<h2>{escape(title)}</h2>\n" + "\n".join(f'<div class="wide">{p}</div>' for p in parts if p)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    if not rows:
-        return '<p class="note">none</p>'
-    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
-    tag = [' class="n"' if n else "" for n in numeric]
-    head = "".join(f"<th{t}>{escape(name)}</th>" for name, t in zip(columns, tag, strict=True))
-    body = "\n".join(
-        "<tr>" + "".join(f"<td{t}>{_cell(value)}</td>" for value, t in zip(row, tag, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>\n{body}</table>"
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float, _Milliseconds)) and not isinstance(value, bool))
-
-
 class _Milliseconds(float):
     """Shown with one decimal."""
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if value is True or value is False:
-        return '<span class="ok">met</span>' if value else '<span class="bad">NOT MET</span>'
     if isinstance(value, _Milliseconds):
         return f"{value:.1f}"
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
-    return escape(str(value))
+    return cell(value)
+
+
+_table = partial(table, show=_cell)
 
 
 def _musts(outcome: Outcome) -> str:

@@ -13,7 +13,7 @@ calibration   scores between two generations; ef_search: the breadth that is eno
 parity        query-side against index-side preprocessing
 simulation    how often the gates decide rightly, over populations measured between two real models
 harness       Harness: evaluate, compare, evaluate_blended, preflight; desk: the same as plain documents
-reporting/    the report of two generations: document, page, charts
+reporting/    the report of two generations: document, page, charts, tables; points: differences in words
 
 Import from the modules: this package loads nothing by itself, so that reading a golden set stays cheap.
 """

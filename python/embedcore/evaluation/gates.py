@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from embedcore.evaluation.points import pp
 from embedcore.evaluation.result import Evaluation, paired
 from embedcore.evaluation.significance import MIN_QUERIES, Comparison, compare_paired, finite
 from embedcore.migration_types import GateResult, Plan
@@ -66,8 +67,8 @@ def quality_gate(
     )
     worse = "" if not_worse else ": a loss is shown" if screening else ": worse as observed"
     summary = (
-        f"{name} {source.metric:.3f} -> {target.metric:.3f} ({_pp(comparison.difference)}, 95% lower bound "
-        f"{_pp(comparison.one_sided_lower)} {'>' if bounded else 'not >'} {_pp(-plan.margin)}, "
+        f"{name} {source.metric:.3f} -> {target.metric:.3f} ({pp(comparison.difference)}, 95% lower bound "
+        f"{pp(comparison.one_sided_lower)} {'>' if bounded else 'not >'} {pp(-plan.margin)}, "
         f"n={comparison.n}, {plan.policy}{' screening' if screening else ''}{worse}{_accepts_all(target)})"
     )
     return _result("quality", bounded and not_worse, summary, evidence, at)
@@ -92,10 +93,10 @@ def sufficient_gate(consumer: Consumer, comparison: Comparison, plan: Plan, *, a
     if lacking:
         return _result("sufficient", False, f"{consumer.name}: not enough evidence: {lacking}", evidence, at)
     enough = comparison.mde <= plan.margin
-    summary = f"{consumer.name}: {comparison.n} queries detect {_pp(comparison.mde, sign=False)}" + (
-        f", within the margin of {_pp(plan.margin, sign=False)}"
+    summary = f"{consumer.name}: {comparison.n} queries detect {pp(comparison.mde, sign=False)}" + (
+        f", within the margin of {pp(plan.margin, sign=False)}"
         if enough
-        else f": not enough evidence for {_pp(plan.margin, sign=False)}; about {size} queries would do"
+        else f": not enough evidence for {pp(plan.margin, sign=False)}; about {size} queries would do"
     )
     return _result("sufficient", enough, summary, evidence, at)
 
@@ -147,8 +148,8 @@ def long_tail_gate(
         return _result("long_tail", False, f"{name}: no evidence: metric undefined", evidence, at)
     passed = difference >= -plan.long_tail_margin
     summary = (
-        f"{name} {source.long_tail:.3f} -> {target.long_tail:.3f} ({_pp(difference)}, "
-        f"{'within' if passed else 'more than'} {_pp(plan.long_tail_margin, sign=False)} below, n={count})"
+        f"{name} {source.long_tail:.3f} -> {target.long_tail:.3f} ({pp(difference)}, "
+        f"{'within' if passed else 'more than'} {pp(plan.long_tail_margin, sign=False)} below, n={count})"
     )
     return _result("long_tail", passed, summary, evidence, at)
 
@@ -178,8 +179,8 @@ def blended_gate(
         return _result("blended", False, f"{name}: no evidence: {lacking}", evidence, at)
     passed = comparison.one_sided_upper >= -plan.margin
     summary = (
-        f"{name} {source.metric:.3f} -> {blended.metric:.3f} ({_pp(comparison.difference)}, 95% upper bound "
-        f"{_pp(comparison.one_sided_upper)}; a loss beyond {_pp(plan.margin, sign=False)} is "
+        f"{name} {source.metric:.3f} -> {blended.metric:.3f} ({pp(comparison.difference)}, 95% upper bound "
+        f"{pp(comparison.one_sided_upper)}; a loss beyond {pp(plan.margin, sign=False)} is "
         f"{'not shown' if passed else 'shown'}, n={comparison.n})"
     )
     return _result("blended", passed, summary, evidence, at)
@@ -254,7 +255,3 @@ def _accepts_all(evaluation: Evaluation) -> str:
 
 def _result(gate: str, passed: bool, summary: str, evidence: dict[str, Any], at: float) -> GateResult:
     return GateResult(gate=gate, passed=bool(passed), summary=summary, evidence=evidence, at=at)
-
-
-def _pp(value: float, *, sign: bool = True) -> str:
-    return f"{value * 100:{'+' if sign else ''}.2f} pp"

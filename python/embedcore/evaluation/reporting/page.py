@@ -11,7 +11,9 @@ from html import escape
 from string import Template
 from typing import Any
 
+from embedcore.evaluation.points import pp, pp_interval
 from embedcore.evaluation.reporting.charts import forest, recall_latency, scatter
+from embedcore.evaluation.reporting.tables import STYLE, table
 from embedcore.evaluation.reporting.words import in_words
 
 _PAGE = Template(
@@ -21,6 +23,7 @@ _PAGE = Template(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
+$style
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; background: #fff; max-width: 900px;
   margin: 1.5rem auto; padding: 0 1rem }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem } h3 { font-size: .95rem; margin: 1.2rem 0 .3rem }
@@ -28,14 +31,9 @@ h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem } h3 { font-size: .95rem; margin
 .verdict b { font-size: 2.6rem; line-height: 1.1; letter-spacing: .02em }
 .verdict span { display: block; font-size: 1.1rem }
 .go { background: #1f7a3d } .no { background: #b3261e }
-p.note, .note { color: #4a5258; font-size: 13px }
-table { border-collapse: collapse; font-size: 13px; width: 100% }
-th { text-align: left; font-weight: 600; border-bottom: 1px solid #8b949c; padding: .25rem .6rem .25rem 0 }
-td { border-bottom: 1px solid #e4e7ec; padding: .25rem .6rem .25rem 0; vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .ok { color: #1f7a3d; font-weight: 600; white-space: nowrap }
 .bad { color: #b3261e; font-weight: 600; white-space: nowrap }
-svg { max-width: 100%; height: auto } .pair { display: flex; gap: 1rem; flex-wrap: wrap }
+.pair { display: flex; gap: 1rem; flex-wrap: wrap }
 details { border-top: 1px solid #e4e7ec; padding: .3rem 0 } summary { cursor: pointer }
 ol { margin: .3rem 0 .3rem 1.2rem; padding: 0; font-size: 12.5px } .two { display: grid;
   grid-template-columns: 1fr 1fr; gap: 1.2rem } li.hit { background: #e8f3eb }
@@ -71,6 +69,7 @@ def render(report: Mapping[str, Any]) -> str:
         *(_consumer(name, one, report) for name, one in consumers.items()),
     ]
     return _PAGE.substitute(
+        style=STYLE,
         title=escape(title),
         verdict="GO" if go else "NO GO",
         headline=escape(str(report["headline"])),
@@ -85,7 +84,7 @@ def _forest_row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
     numbers = compared["comparison"]
     before, after = compared["source"]["metric"], compared["target"]["metric"]
     failed = [gate for gate, found in compared["gates"].items() if not found["passed"]]
-    change = f"{_share(before)} → {_share(after)} ({_pp(numbers['difference'])})"
+    change = f"{_share(before)} → {_share(after)} ({pp(numbers['difference'])})"
     return {
         "name": name,
         "passed": one["passed"],
@@ -107,10 +106,10 @@ def _gates(consumers: Mapping[str, Any]) -> str:
     columns = ("consumer", "gate", "", "evidence")
     parts = ["<h2>Gates</h2>"]
     if refused:
-        parts.append(_table(columns, refused))
+        parts.append(table(columns, refused))
     parts.append(
         f"<details{'' if refused else ' open'}><summary>{len(met)} gates met</summary>"
-        f"{_table(columns, met)}</details>"
+        f"{table(columns, met)}</details>"
     )
     return "\n".join(parts)
 
@@ -135,10 +134,10 @@ def _consumer(name: str, one: Mapping[str, Any], report: Mapping[str, Any]) -> s
             f'<p class="note">Over all consumers {said} (Holm-adjusted p = {_number(claim["p_adjusted"])}). '
             f"{_fresh(one['equal_freshness'])} Golden set {escape(str(target['golden']))} "
             f"({escape(str(target['golden_digest']))}): {target['n']} queries judged, {target['left_out']} "
-            f"left out, detects {_pp(compared['comparison']['mde'], sign=False)} at 95% / 80%."
+            f"left out, detects {pp(compared['comparison']['mde'], sign=False)} at 95% / 80%."
             f"{_labels(one['labelling'])}</p>",
             "<h3>Buckets</h3>",
-            _table(
+            table(
                 ("bucket", "queries", "source", "target", "difference", "95% interval"),
                 [
                     (
@@ -146,8 +145,8 @@ def _consumer(name: str, one: Mapping[str, Any], report: Mapping[str, Any]) -> s
                         row["n"],
                         _share(row["source"]),
                         _share(row["target"]),
-                        _pp(row["difference"]),
-                        _interval(row),
+                        pp(row["difference"]),
+                        pp_interval(row["lower"], row["upper"]),
                     )
                     for row in one["buckets"]
                 ],
@@ -184,7 +183,7 @@ def _measures(source: Mapping[str, Any], target: Mapping[str, Any]) -> str:
         ("the model", name, _share(source["measures"].get(name)), _share(value))
         for name, value in target["measures"].items()
     ]
-    return _table(("judges", "measure", "source", "target"), rows)
+    return table(("judges", "measure", "source", "target"), rows)
 
 
 def _with_interval(
@@ -204,8 +203,8 @@ def _fresh(fresh: Mapping[str, Any]) -> str:
         return f"The models cannot be compared at equal freshness: {escape(str(fresh['reason']))}."
     return (
         f"At equal freshness ({fresh['both']} of {fresh['live']} items, {fresh['queries_left_out']} queries "
-        f"left out) the models differ by {_pp(fresh['comparison']['difference'])}; what is missing costs the "
-        f"target {_pp(fresh['backfill_costs'], sign=False)}."
+        f"left out) the models differ by {pp(fresh['comparison']['difference'])}; what is missing costs the "
+        f"target {pp(fresh['backfill_costs'], sign=False)}."
     )
 
 
@@ -254,42 +253,9 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
     return f"<ol>{items}</ol>" if items else "<p class='note'>nothing</p>"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    if not rows:
-        return '<p class="note">none</p>'
-    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
-    tag = [' class="n"' if number else "" for number in numeric]
-    head = "".join(f"<th{t}>{escape(name)}</th>" for name, t in zip(columns, tag, strict=True))
-    body = "\n".join(
-        "<tr>" + "".join(f"<td{t}>{_cell(value)}</td>" for value, t in zip(row, tag, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>\n{body}</table>"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _cell(value: Any) -> str:
-    if value is True or value is False:
-        return '<span class="ok">met</span>' if value else '<span class="bad">NOT MET</span>'
-    return "-" if value is None else escape(str(value))
-
-
 def _share(value: Any) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
 def _number(value: Any) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def _pp(value: Any, *, sign: bool = True) -> str:
-    return "-" if value is None else f"{value * 100:{'+' if sign else ''}.2f} pp"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    if row["lower"] is None or row["upper"] is None:
-        return "-"
-    return f"[{row['lower'] * 100:+.2f}, {row['upper'] * 100:+.2f}]"
