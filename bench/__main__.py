@@ -20,6 +20,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# What several benchmarks are asked in the same words.
+Data = Annotated[str, typer.Option(help="wordnet, clustered or random.")]
+Items = Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")]
+Dim = Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")]
+Vectors = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=datasets.VECTORS_VARIABLE,
+        help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
+    ),
+]
+
 
 @app.command("ann")
 def ann_command(
@@ -30,19 +42,13 @@ def ann_command(
     ] = None,
     k: Annotated[str, typer.Option(help="Neighbours asked for, comma-separated.")] = "10",
     levels: Annotated[str, typer.Option(help="Levels of recall, comma-separated.")] = "0.90,0.95,0.99",
-    n: Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")] = None,
-    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
+    n: Items = None,
+    dim: Dim = None,
     metric: Annotated[
         str | None, typer.Option(help="cosine, l2 or ip, where not as the data has it.")
     ] = None,
     queries: Annotated[int | None, typer.Option(min=2, help="Queries, both halves together.")] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=datasets.VECTORS_VARIABLE,
-            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
-        ),
-    ] = None,
+    vectors: Vectors = None,
     encode: Annotated[
         bool, typer.Option(help="Compute the WordNet vectors (needs embedcore[demo]).")
     ] = False,
@@ -125,17 +131,11 @@ def scale_command(
 
 @app.command("churn")
 def churn_command(
-    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
+    data: Data = "wordnet",
     parts: Annotated[str, typer.Option(help="What to measure, comma-separated.")] = ",".join(churn.PARTS),
     n: Annotated[int | None, typer.Option(min=1000, help="Items; a random subset of a real corpus.")] = None,
-    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=datasets.VECTORS_VARIABLE,
-            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
-        ),
-    ] = None,
+    dim: Dim = None,
+    vectors: Vectors = None,
     ef: Annotated[int, typer.Option(min=1, help="Breadth of every search.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Of each timed case.")] = 7,
     turnovers: Annotated[int, typer.Option(min=1, help="How often the whole corpus is turned over.")] = 10,
@@ -157,16 +157,10 @@ def churn_command(
 
 @app.command("dualwrite")
 def dualwrite_command(
-    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
-    n: Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")] = None,
-    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=datasets.VECTORS_VARIABLE,
-            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
-        ),
-    ] = None,
+    data: Data = "wordnet",
+    n: Items = None,
+    dim: Dim = None,
+    vectors: Vectors = None,
     operations: Annotated[int, typer.Option(min=64, help="Empty operations of a round.")] = 4_000_000,
     rounds: Annotated[int, typer.Option(min=1, help="Of each case.")] = 5,
     batch: Annotated[int, typer.Option(min=1, help="Items of one upsert.")] = 64,
@@ -185,16 +179,10 @@ def dualwrite_command(
 
 @app.command("recovery")
 def recovery_command(
-    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "clustered",
-    n: Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")] = 100_000,
-    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = 384,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=datasets.VECTORS_VARIABLE,
-            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
-        ),
-    ] = None,
+    data: Data = "clustered",
+    n: Items = 100_000,
+    dim: Dim = 384,
+    vectors: Vectors = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of each case.")] = 3,
     dtype: Annotated[str, typer.Option(help="Of the index that is saved and loaded.")] = "float32",
     preset: Annotated[str | None, typer.Option(help="fast: a cheaper build of it.")] = None,
@@ -217,16 +205,10 @@ def recovery_command(
 
 @app.command("truth")
 def truth_command(
-    data: Annotated[str, typer.Option(help="wordnet, clustered or random.")] = "wordnet",
+    data: Data = "wordnet",
     n: Annotated[int | None, typer.Option(min=1000, help="Items of the share; a random subset.")] = 20_000,
-    dim: Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=datasets.VECTORS_VARIABLE,
-            help=f"Folder of {datasets.BASE_FILE} and {datasets.QUERY_FILE}.",
-        ),
-    ] = None,
+    dim: Dim = None,
+    vectors: Vectors = None,
     seconds: Annotated[float, typer.Option(min=0.05, help="Of each rate and round.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="Of each case.")] = 3,
     folder: Annotated[

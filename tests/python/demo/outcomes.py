@@ -15,7 +15,9 @@ def record(failed: str | None = None, phase: str = "blended", at: float = 100.0)
     return QueryRecord(at, 5.0, 0.1, "ads", phase, failed, 0.5, None if failed else 1, None if failed else 1)
 
 
-def status(phase: Phase) -> MigrationStatus:
+def status(
+    phase: Phase, *, now: float = 1.0, coverage: float = 1.0, began: float | None = 0.0
+) -> MigrationStatus:
     return MigrationStatus(
         migration=Migration(
             id="m",
@@ -26,10 +28,10 @@ def status(phase: Phase) -> MigrationStatus:
             plan=Plan(),
             created_at=0.0,
             created_by="test",
-            dual_write_at=0.0,
+            dual_write_at=began,
         ),
-        now=1.0,
-        coverage=1.0,
+        now=now,
+        coverage=coverage,
         live_items=1,
         backfilled=1,
         backfill_rate=0.0,

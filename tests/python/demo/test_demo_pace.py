@@ -6,10 +6,11 @@ from typing import cast
 
 import pytest
 
+from demo import outcomes
 from embedcore.client import Client
 from embedcore.demo.pace import FASTEST, SLOWEST, Pace
 from embedcore.demo.processes import ServerProcess
-from embedcore.migration_types import DAY, Migration, MigrationStatus, Phase, Plan
+from embedcore.migration_types import DAY, MigrationStatus, Phase
 
 
 class Clock:
@@ -26,26 +27,7 @@ class Clock:
 def status(
     now: float, coverage: float, phase: Phase = Phase.BACKFILL, began: float | None = 0.0
 ) -> MigrationStatus:
-    return MigrationStatus(
-        migration=Migration(
-            id="m",
-            source=1,
-            target=2,
-            target_model="new",
-            phase=phase,
-            plan=Plan(),
-            created_at=0.0,
-            created_by="test",
-            dual_write_at=began,
-        ),
-        now=now,
-        coverage=coverage,
-        live_items=1_000,
-        backfilled=0,
-        backfill_rate=0.0,
-        eta_seconds=None,
-        repair_queue=0,
-    )
+    return outcomes.status(phase, now=now, coverage=coverage, began=began)
 
 
 def pace(clock: Clock, fixed: float | None = None, backfill_s: float = 60.0) -> Pace:

@@ -117,6 +117,15 @@ def test_progress_is_reported_and_may_stop_the_add() -> None:
     assert other.check() == []
 
 
+def started(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
 INTERRUPTED = """
 import sys, numpy as np, embedcore
 vectors = np.random.default_rng(0).normal(size=(200_000, 64)).astype(np.float32)
@@ -131,12 +140,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_is_answered() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    child = started(INTERRUPTED)
     assert child.stdout is not None
     assert child.stdout.readline() == "running\n"
     child.send_signal(signal.SIGINT)
@@ -161,12 +165,7 @@ for more in ({}, {"filter": lambda item: True}, {"stats": True}):
 
 
 def test_ctrl_c_ends_a_batch_of_searches() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", SEARCHING],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    child = started(SEARCHING)
     assert child.stdout is not None
     for _ in range(3):
         assert child.stdout.readline() == "running\n"
