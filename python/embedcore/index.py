@@ -230,8 +230,8 @@ class Index(IndexUpkeep):
 
         ``fingerprint`` names the vector space, ``watermark`` says that every write up to that sequence
         number is in; None keeps what the index has ("" and 0 at first). Searches and writes go on; writers
-        wait once for some milliseconds a million items. The file holds everything that was added before the call, at
-        that version or a later one, and nothing that was removed before it.
+        wait once for some milliseconds a million items. The file holds everything that was added before the
+        call, at that version or a later one, and nothing that was removed before it.
 
         Raises ResourceExhausted where the disk is full, FailedPrecondition where the file cannot be written:
         the file that was there is untouched then, and nothing is left behind. Raises CorruptSnapshotError
