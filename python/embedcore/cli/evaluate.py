@@ -55,7 +55,10 @@ def run(
     """Evaluate a generation: recall against the labels (the model) and against exact search (the index)."""
     with session.platform() as platform:
         names = consumer or _consumers(platform)
-        documents = [platform.evaluate(name, generation, golden_set=golden) for name in names]
+        documents = [
+            platform.evaluate(name, generation, golden_set=golden)
+            for name in session.out.each("evaluating", names)
+        ]
     evaluate_view.evaluations(session.out, documents)
 
 
@@ -79,7 +82,7 @@ def compare(
         names = consumer or _consumers(platform)
         documents = [
             platform.compare(name, source, target, plan, equal_freshness=equal_freshness, golden_set=golden)
-            for name in names
+            for name in session.out.each("comparing", names)
         ]
     refused = evaluate_view.comparisons(session.out, names, documents)
     if check and refused:
@@ -102,7 +105,7 @@ def report(
 
     if html is not None and not html.parent.is_dir():
         raise InvalidArgument(f"--html {html}: there is no folder {html.parent}")
-    with session.platform() as platform:
+    with session.out.progress("comparing all consumers", None), session.platform() as platform:
         found = platform.evaluation_report(
             source,
             target,
@@ -126,7 +129,7 @@ def preflight(
     margin: MarginOption = None,
 ) -> None:
     """Judge a model on a sample that both models embed, without starting a migration; exit 1 if refused."""
-    with session.platform() as platform:
+    with session.out.progress(f"judging {model}", None), session.platform() as platform:
         evaluate_view.register_builtin(platform, model)
         found = platform.preflight(model, _plan(policy, margin))
     evaluate_view.preflight(session.out, found)

@@ -31,7 +31,10 @@ def ef(
     """
     with session.platform() as platform:
         names = consumer or [one.name for one in platform.consumers()]
-        found = [platform.calibrate_ef(name, generation, apply=apply) for name in names]
+        found = [
+            platform.calibrate_ef(name, generation, apply=apply)
+            for name in session.out.each("calibrating", names)
+        ]
     rows = []
     for one in found:
         chosen, now = one["chosen"], one["now"]
@@ -67,7 +70,7 @@ def scores(
     target: Annotated[int, typer.Option("--target", min=1, help="Generation.")],
 ) -> None:
     """Fit source distances onto the target's scale, and keep the map with the target generation."""
-    with session.platform() as platform:
+    with session.out.progress("fitting", None), session.platform() as platform:
         found = platform.calibrate_scores(source, target)
     text = (
         f"generation {source} onto {target}: fitted on {found['pairs']} {found['method']} of "

@@ -32,8 +32,11 @@ def simulate(
     if corpus not in ("demo", "whole"):
         raise InvalidArgument(f"--corpus {corpus}: there are demo and whole")
     chosen = populations("whole" if corpus == "whole" else "demo", queries)
-    found = study(chosen, runs=runs, resamples=resamples, seed=seed)
-    found["sequential"] = sequential_error(runs=runs, looks=200, batch=100, rate=0.3, fall=0.02, seed=seed)
+    with session.out.progress("simulating", None):
+        found = study(chosen, runs=runs, resamples=resamples, seed=seed)
+        found["sequential"] = sequential_error(
+            runs=runs, looks=200, batch=100, rate=0.3, fall=0.02, seed=seed
+        )
     names = list(found["queries"])
     rows = [
         (

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
@@ -29,6 +29,8 @@ from embedcore.errors import EmbedcoreError, GateNotMet
 
 # Without a terminal there is no width to respect: lines are read by programs or kept in logs.
 _PLAIN_WIDTH = 200
+
+_T = TypeVar("_T")
 
 
 def plain(value: Any) -> Any:
@@ -154,6 +156,13 @@ class Output:
         with Progress(*columns, console=self._errors, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
+
+    def each(self, what: str, items: Sequence[_T]) -> Iterator[_T]:
+        """The items, with a bar on a terminal that says how many are done."""
+        with self.progress(what, len(items)) as advance:
+            for done, item in enumerate(items, start=1):
+                yield item
+                advance(done)
 
     @contextmanager
     def transfer(self) -> Iterator[Callable[[str, int, int], None]]:
