@@ -9,6 +9,7 @@ import pytest
 from cli.runner import Run
 from embedcore.cli import context
 from embedcore.cli.context import Session
+from embedcore.cli.output import Output
 from embedcore.errors import InvalidArgument, Unavailable
 from support.fake_platform import FakePlatform
 
@@ -220,3 +221,12 @@ def test_a_missing_configuration_file_is_named(run: Run, tmp_path: Path) -> None
     ran = run("search", "x", "--config", tmp_path / "none.toml")
     assert ran.code == 2
     assert "none.toml" in ran.err
+
+
+def test_a_bar_passes_on_every_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (False, True):
+        monkeypatch.setattr(Output, "terminal", terminal)
+        told: list[int] = []
+        for item in Output().each("counting", [3, 5, 8]):
+            told.append(item)
+        assert told == [3, 5, 8]
