@@ -13,10 +13,9 @@ std::size_t Index::Impl::retire_some(Slot from, Slot to, State state) {
   const std::shared_lock share(gate); // so that check and save see no count half changed
   std::vector<Slot> gone;
   for (Slot slot = from; slot < to; ++slot) {
-    if (storage.state(slot) != state) continue;
-    storage.set_state(slot, State::retired);
-    gone.push_back(slot);
+    if (storage.state(slot) == state) gone.push_back(slot);
   }
+  for (const Slot slot : gone) storage.set_state(slot, State::retired);
   const std::size_t count = gone.size();
   if (count == 0) return 0;
   retired.fetch_add(count, std::memory_order_acq_rel);

@@ -122,6 +122,11 @@ class BasicIdTable {
     return cell.compare_exchange_strong(seen, wanted, std::memory_order_acq_rel, std::memory_order_acquire);
   }
 
+  // About: counted after the exchanges, so that for a moment more may seem gone than there were.
+  [[nodiscard]] std::size_t mapped() const {
+    const auto count = static_cast<std::ptrdiff_t>(mapped_.load(std::memory_order_relaxed));
+    return static_cast<std::size_t>(std::max<std::ptrdiff_t>(count, 0));
+  }
   [[nodiscard]] bool still_names(Slot slot) const;
   void forget(Slot slot);
   [[nodiscard]] std::uint32_t find_in(const Table& table, std::int64_t id) const;
@@ -309,7 +314,7 @@ template <class A, class H, std::size_t n>
 void BasicIdTable<A, H, n>::grow(Table& table) {
   if (table.next.load(std::memory_order_acquire) != nullptr) return;
   // Many cells of ids gone: the same size cleans them out. Otherwise twice the size.
-  const bool full = mapped_.load(std::memory_order_relaxed) * 4 > table.size;
+  const bool full = mapped() * 4 > table.size;
   auto next = std::make_unique<Table>(full ? table.size * 2 : table.size);
   Table* none = nullptr;
   if (table.next.compare_exchange_strong(none, next.get(), std::memory_order_acq_rel,
@@ -384,14 +389,18 @@ void BasicIdTable<A, H, n>::finish(Table& table, Table& next) {
 template <class A, class H, std::size_t n>
 void BasicIdTable<A, H, n>::replace(Table* table, Table* next) {
   Table* left = table;
-  if (table_.compare_exchange_strong(left, next, std::memory_order_acq_rel, std::memory_order_acquire))
+  if (!table_.compare_exchange_strong(left, next, std::memory_order_acq_rel, std::memory_order_acquire))
+    return;
+  try {
     host_.retire([table] { delete table; });
+  } catch (const std::bad_alloc&) { // then it is never freed: put and erase must not fail half done
+  }
 }
 
 template <class A, class H, std::size_t n>
 std::vector<Slot> BasicIdTable<A, H, n>::slots() const {
   std::vector<Slot> all;
-  all.reserve(mapped_.load(std::memory_order_relaxed));
+  all.reserve(mapped());
   for (const Table* table = table_.load(std::memory_order_acquire); table != nullptr;
        table = table->next.load(std::memory_order_acquire)) {
     for (std::size_t i = 0; i < table->size; ++i) {

@@ -7,7 +7,7 @@
 //   gate         add, remove and steps of upkeep share it; a few of those steps, check, the training of codes
 //                and the moment of a save (snapshot_capture.h) hold it alone
 // Readers take neither: they hold an epoch guard (Pin) and load atomics. Writers share the gate and otherwise
-// take no lock, but where memory grows (storage.h).
+// take no lock, but where memory grows (storage.h) and where they hand on what was retired (epoch.h).
 //
 // Switches. To replace, remove or move an item takes more than one store, so a reader can see one without
 // the other. Each such change, any number of them at once, adds one to begun before its first store and one

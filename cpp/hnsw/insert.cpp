@@ -56,6 +56,7 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
     while (!stop.load(std::memory_order_relaxed)) {
       const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
       if (i >= ids.size()) return;
+      if (retired.load(std::memory_order_relaxed) != 0) reclaim(); // outside of the gate: it may take a while
       {
         const std::shared_lock share(gate); // item by item, so that upkeep gets its turn
         if (Status s = insert(ids[i], vectors + i * config.dim); !s.ok()) return fail(std::move(s));
@@ -73,7 +74,7 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
 }
 
 Status Index::Impl::insert(std::int64_t id, const float* vector) {
-  if (retired.load(std::memory_order_relaxed) != 0) reclaim();
+  const ScratchPool::Lease lease(scratches); // first what may ask for memory, before a slot is taken
   {
     const Pin pin(*this);
     table->make_room();
@@ -83,7 +84,6 @@ Status Index::Impl::insert(std::int64_t id, const float* vector) {
     return {Code::resource_exhausted,
             "no room for id " + std::to_string(id) + ": compact the index or split it"};
   }
-  const ScratchPool::Lease lease(scratches);
   Node& node = storage.node(slot);
   node.id = id;
   fill(slot, vector, *lease);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -39,6 +40,8 @@ void run_workers(unsigned workers, const Body& body) {
   } catch (const std::system_error&) {
     // The system gives no more threads: the work is done by fewer, since workers draw pieces from one
     // counter.
+  } catch (const std::bad_alloc&) {
+    // Nor memory for one.
   }
   guarded(0);
   for (std::thread& thread : others) thread.join();

@@ -32,7 +32,9 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     if (every_live) return true;
     const State state = storage.state(slot);
     if (state == State::live || state == State::pending) return true;
-    if (state == State::moved || storage.died(slot) > since) scratch.died.push_back(slot);
+    // A moved node may have been retired since: its item is elsewhere all the same.
+    const bool elsewhere = state == State::moved || state == State::retired || storage.died(slot) > since;
+    if (elsewhere) scratch.died.push_back(slot);
     return false;
   };
   if (!coded) {

@@ -27,10 +27,12 @@ class SlotHold {
       ++hold_.guards_;
     }
     ~Guard() {
-      const std::lock_guard lock(hold_.mutex_);
-      if (--hold_.guards_ != 0) return;
-      hold_.storage_.free(hold_.kept_);
-      hold_.kept_ = {};
+      std::vector<Slot> kept;
+      {
+        const std::lock_guard lock(hold_.mutex_);
+        if (--hold_.guards_ == 0) kept.swap(hold_.kept_);
+      }
+      hold_.storage_.free(kept); // outside: there may be millions
     }
     Guard(const Guard&) = delete;
     Guard& operator=(const Guard&) = delete;

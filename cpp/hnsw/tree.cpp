@@ -125,8 +125,8 @@ std::size_t Tree::contract(Slot node) const {
     if (!is_protected(word) || storage_.parent(to) != node) continue;
     waiting.push_back({to, parent, distance(parent == no_slot ? node : parent, to)});
   }
+  const std::vector<Waiting> orphans = waiting; // before anything changes: memory may run out
   storage_.set_parent(node, no_slot);
-  const std::vector<Waiting> orphans = waiting;
 
   // Prim's algorithm from the parent over the children. The root's nearest child becomes the root.
   while (!waiting.empty()) {

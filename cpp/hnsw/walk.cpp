@@ -147,7 +147,9 @@ void walk_admitted(const Storage& storage, const Probe& probe, Candidate start, 
     const State state = storage.state(slot);
     if (state != State::live && state != State::pending) {
       if (mutant("skipped_version_check")) return;
-      if (state == State::moved || storage.died(slot) > admission.since) scratch.died.push_back(slot);
+      const bool elsewhere =
+          state == State::moved || state == State::retired || storage.died(slot) > admission.since;
+      if (elsewhere) scratch.died.push_back(slot);
       return;
     }
     if (admission.filter != nullptr && !admission.filter->allows(storage.node(slot).id)) return;
