@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from embedcore.store import schema
 from embedcore.store.checks import canonical_value
-from embedcore.store.dialect import Insert
+from embedcore.store.prepared import Insert
 from embedcore.types import Attributes
 
 _Posting = tuple[str, str, str, int]  # the columns of the table

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from embedcore.errors import InvalidArgument
 from embedcore.store import schema
-from embedcore.store.dialect import Upsert
+from embedcore.store.prepared import Upsert
 
 _checkpoint = schema.checkpoint.c
 _PUT = Upsert(

@@ -19,20 +19,26 @@ MAX_ATTRIBUTES: Final = 256
 # SQLite's limit on one value is 10^9 bytes; a text to embed is far below this.
 MAX_CONTENT_BYTES: Final = 64 << 20
 
+_FLOAT: Final = np.dtype(np.float32)
+
 
 def check_id(item_id: str, namespace: str) -> None:
-    _check_text("item id", item_id, MAX_ID_BYTES)
+    if not _is_plain(item_id, MAX_ID_BYTES):
+        _check_text("item id", item_id, MAX_ID_BYTES)
     if not item_id:
         raise InvalidArgument("item id is empty: give every item a non-empty id")
-    _check_text("namespace", namespace, MAX_NAME_BYTES)
+    if not _is_plain(namespace, MAX_NAME_BYTES):
+        _check_text("namespace", namespace, MAX_NAME_BYTES)
 
 
 def check_write(write: ItemWrite) -> None:
     """Everything about a write except its vectors."""
     check_id(write.id, write.namespace)
-    if write.content is not None:
-        _check_text(f"content of item {write.id!r}", write.content, MAX_CONTENT_BYTES, nul=True)
-    check_attributes(write.attributes)
+    content = write.content
+    if content is not None and not _is_plain(content, MAX_CONTENT_BYTES):
+        _check_text(f"content of item {write.id!r}", content, MAX_CONTENT_BYTES, nul=True)
+    if write.attributes:
+        check_attributes(write.attributes)
     if write.created_at is not None and not math.isfinite(write.created_at):
         raise InvalidArgument(
             f"created_at of item {write.id!r} is {write.created_at}: give seconds since the epoch, or nothing"
@@ -65,19 +71,12 @@ def check_vectors(
     vectors: Sequence[Vector], dimension: int, generation: int, names: Iterable[str]
 ) -> Vectors:
     """(n, dimension) float32 rows. InvalidArgument names the first item whose vector is not usable."""
-    rows: list[Vector] = []
     labels = list(names)
-    for vector, name in zip(vectors, labels, strict=True):
-        # Half and double precision, and lists, are converted; anything else is not a vector.
-        row = np.asarray(vector)
-        if row.shape != (dimension,) or row.dtype.kind not in "fiu":
-            raise InvalidArgument(
-                f"vector of item {name!r} for generation {generation} is {row.dtype} of shape {row.shape}:"
-                f" expected floats of shape ({dimension},)"
-            )
-        rows.append(row)
-    with np.errstate(over="ignore"):  # what overflows float32 is infinite, and refused below
-        matrix = np.array(rows, dtype=np.float32).reshape(len(rows), dimension)
+    rows = [vector for vector in vectors if _is_usual(vector, dimension)]
+    if len(rows) == len(vectors) > 0:
+        matrix = np.concatenate(rows).reshape(len(rows), dimension)
+    else:
+        matrix = _converted(vectors, dimension, generation, labels)
     finite = np.isfinite(matrix).all(axis=1)
     if not finite.all():
         name = labels[int(np.argmin(finite))]
@@ -88,12 +87,36 @@ def check_vectors(
     return matrix
 
 
+def _is_usual(vector: Vector, dimension: int) -> bool:
+    return type(vector) is np.ndarray and vector.shape == (dimension,) and vector.dtype == _FLOAT
+
+
+def _converted(vectors: Sequence[Vector], dimension: int, generation: int, labels: Sequence[str]) -> Vectors:
+    """Half and double precision, and lists; anything else is not a vector."""
+    rows: list[Vector] = []
+    for vector, name in zip(vectors, labels, strict=True):
+        row = np.asarray(vector)
+        if row.shape != (dimension,) or row.dtype.kind not in "fiu":
+            raise InvalidArgument(
+                f"vector of item {name!r} for generation {generation} is {row.dtype} of shape {row.shape}:"
+                f" expected floats of shape ({dimension},)"
+            )
+        rows.append(row)
+    with np.errstate(over="ignore"):  # what overflows float32 is infinite, and refused by the caller
+        return np.array(rows, dtype=np.float32).reshape(len(rows), dimension)
+
+
 def check_generations(given: Iterable[int], known: Mapping[int, int]) -> None:
     """``known``: generation number -> dimension. InvalidArgument for a number that never was given out."""
     for number in given:
         if number not in known:
             numbers = ", ".join(map(str, sorted(known))) or "none yet"
             raise InvalidArgument(f"generation {number} does not exist (known: {numbers})")
+
+
+def _is_plain(text: str, limit: int) -> bool:
+    """What nearly every text is; of the others :func:`_check_text` says what is wrong, if anything."""
+    return text.isascii() and len(text) <= limit and "\0" not in text
 
 
 def _check_text(what: str, text: str, limit: int, *, nul: bool = False) -> None:

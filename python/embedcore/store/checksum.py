@@ -13,6 +13,9 @@ from embedcore.types import Vectors
 _MODULUS: Final = 1 << 64
 _SIGN: Final = 1 << 63
 
+# A vector as it is stored: little-endian float32, and the CRC-32 of these bytes.
+Encoded = tuple[bytearray, int]
+
 # What stands in the digest in place of content. Content itself is marked too, so that no text can look
 # like a tombstone.
 _DELETED: Final = "D"
@@ -45,10 +48,13 @@ def to_unsigned(value: int) -> int:
     return value % _MODULUS
 
 
-def encode_vector(vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> tuple[bytes, int]:
-    """Little-endian bytes of a float32 vector, and their CRC-32."""
-    data = vector.astype("<f4", copy=False).tobytes()
-    return data, zlib.crc32(data)
+def encode_vectors(matrix: Vectors) -> list[Encoded]:
+    """The rows of (n, dim) float32, as they are stored."""
+    # Byte arrays, since the driver asks of everything else how to adapt it, row by row.
+    whole = bytearray(np.ascontiguousarray(matrix, dtype="<f4"))
+    size = 4 * matrix.shape[1]
+    rows = [whole[start : start + size] for start in range(0, len(whole), size)]
+    return [(row, zlib.crc32(row)) for row in rows]
 
 
 def is_intact(data: bytes, checksum: int, dimension: int) -> bool:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from embedcore.errors import Unavailable
 from embedcore.failpoints import failpoint
 from embedcore.store.dialect import (
+    DATABASE_ERRORS,
     Durability,
     end_transaction,
     in_transaction,
@@ -65,7 +65,7 @@ class Database:
         try:
             # One connection for good: its statement and page caches stay warm.
             self._writer = self._write_engine.connect()
-        except DBAPIError as error:
+        except DATABASE_ERRORS as error:
             self._write_engine.dispose()
             raise translate(error, path) from error
 
@@ -90,7 +90,7 @@ class Database:
         try:
             with self._read_engine.connect() as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
+        except DATABASE_ERRORS as error:
             raise translate(error, self.path) from error
 
     def release_pages(self, pages: int = 2048) -> None:
@@ -159,7 +159,7 @@ class Database:
                 if not member.settled:
                     self._commit_one(member)
             return
-        except DBAPIError as error:
+        except DATABASE_ERRORS as error:
             for member in batch:
                 if not member.settled:
                     member.fail(translate(error, self.path))
@@ -199,7 +199,7 @@ class Database:
         return True
 
     def _translated(self, error: Exception) -> Exception:
-        if not isinstance(error, DBAPIError):
+        if not isinstance(error, DATABASE_ERRORS):
             return error
         translated = translate(error, self.path)
         translated.__cause__ = error
@@ -213,7 +213,7 @@ def read_file(path: Path) -> Iterator[Connection]:
     try:
         with engine.connect() as connection, connection.begin():
             yield connection
-    except DBAPIError as error:
+    except DATABASE_ERRORS as error:
         raise translate(error, path) from error
     finally:
         engine.dispose()

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, func, select
 from embedcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from embedcore.migration_types import Migration, MigrationEvent
 from embedcore.store import schema
-from embedcore.store.dialect import Upsert
 from embedcore.store.generations import put_generation
+from embedcore.store.prepared import Upsert
 from embedcore.types import Generation
 
 _migrations = schema.migrations.c

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, select
 from embedcore.errors import DataLoss, FailedPrecondition, InvalidArgument
 from embedcore.store import schema
 from embedcore.store.connection import Database, WriteTransaction
-from embedcore.store.dialect import Upsert
+from embedcore.store.prepared import Upsert
 from embedcore.store.schema_steps import upgrade
 
 MAX_SHARDS: Final = 4096

@@ -5,15 +5,15 @@ version is void, and a re-added id goes on counting; vectors and repair entries 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
 from embedcore.store import schema
 from embedcore.store.attributes import Postings
-from embedcore.store.checksum import item_digest, to_signed
+from embedcore.store.checksum import item_digest
+from embedcore.store.prepared import Row
 from embedcore.store.repair import drop_item_repairs
-from embedcore.store.rows import ItemRow, find_items, put_items
+from embedcore.store.rows import ItemRow, find_items, item_row, put_items
 from embedcore.store.sequence import Sequencer
 from embedcore.store.vectors import drop_items
 from embedcore.types import WriteReceipt
@@ -24,7 +24,7 @@ def delete_items(connection: Connection, ids: Sequence[str], namespace: str, now
     covers the latter as well, so that a repeated delete can still be waited for."""
     known = find_items(connection, {(namespace, item_id) for item_id in ids})
     sequencer = Sequencer(connection)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Row] = {}
     versions: list[int] = []
     by_shard: dict[int, list[int]] = {}
     postings = Postings()
@@ -50,24 +50,22 @@ def delete_items(connection: Connection, ids: Sequence[str], namespace: str, now
     return WriteReceipt(token=dict(sorted(token.items())), versions=tuple(versions))
 
 
-def _tombstone(
-    sequencer: Sequencer, old: ItemRow, item_id: str, namespace: str, now: float
-) -> dict[str, Any]:
+def _tombstone(sequencer: Sequencer, old: ItemRow, item_id: str, namespace: str, now: float) -> Row:
     version = old.version + 1
     sequence = sequencer.append(old.shard, old.item, version, schema.DELETE)
     digest = item_digest(item_id, namespace, version, None, deleted=True)
     sequencer.account(old.shard, digest_change=digest - old.digest, live_change=-1)
-    return {
-        "item": old.item,
-        "id": item_id,
-        "namespace": namespace,
-        "shard": old.shard,
-        "version": version,
-        "sequence": sequence,
-        "created_at": old.created_at,
-        "updated_at": now,
-        "content": None,
-        "attributes": "{}",
-        "deleted": 1,
-        "digest": to_signed(digest),
-    }
+    return item_row(
+        item=old.item,
+        item_id=item_id,
+        namespace=namespace,
+        shard=old.shard,
+        version=version,
+        sequence=sequence,
+        created_at=old.created_at,
+        updated_at=now,
+        content=None,
+        attributes="{}",
+        deleted=1,
+        digest=digest,
+    )

@@ -10,11 +10,10 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from sqlalchemy import BindParameter, Column, Connection, Engine, Table, bindparam, create_engine, event
+from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -36,6 +35,9 @@ _SYNCHRONOUS: Final[Mapping[Durability, str]] = {
     "fsync": "FULL",  # the write-ahead log is synced by every commit
     "os": "NORMAL",  # it is synced before it is folded into the file: no order of writes can damage that
 }
+
+# What the database raises: through SQLAlchemy, and where its driver is called as it is. See translate.
+DATABASE_ERRORS: Final = (DBAPIError, sqlite3.Error)
 
 
 def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync") -> Engine:
@@ -77,57 +79,16 @@ def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync")
     return engine
 
 
-class Insert:
-    """INSERT of many rows by column name, compiled once: for rows of this size, building and compiling the
-    statement anew in every transaction costs more than SQLite itself. Thread-safe."""
-
-    def __init__(self, table: Table, *, without: Sequence[Column[Any]] = ()) -> None:
-        """``without``: columns that the database fills."""
-        left_out = {column.name for column in without}
-        self._columns = [column.name for column in table.columns if column.name not in left_out]
-        self._statement = self._build(table, {name: bindparam(name) for name in self._columns})
-        self._compiled: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {}
-
-    def _build(self, table: Table, values: Mapping[str, BindParameter[Any]]) -> sqlite.Insert:
-        return sqlite.insert(table).values(values)
-
-    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """No rows: nothing. Values are given as the driver takes them: numbers, text, bytes."""
-        if not rows:
-            return
-        name = connection.dialect.name
-        known = self._compiled.get(name)
-        if known is None:
-            compiled = self._statement.compile(dialect=connection.dialect)
-            order = compiled.positiontup
-            assert order is not None
-            assert len(order) > 1  # a getter of one name would give a bare value
-            known = self._compiled[name] = (str(compiled), itemgetter(*order))
-        text, ordered = known
-        connection.exec_driver_sql(text, [ordered(row) for row in rows])
+def insert(table: Table, columns: Sequence[str]) -> sqlite.Insert:
+    """INSERT of the named columns, each value a bind parameter of its name."""
+    return sqlite.insert(table).values({name: bindparam(name) for name in columns})
 
 
-class Upsert(Insert):
-    """An Insert; where ``keys`` exist, sets ``update`` to the new values."""
-
-    def __init__(
-        self,
-        table: Table,
-        *,
-        keys: Sequence[Column[Any]],
-        update: Sequence[Column[Any]],
-        without: Sequence[Column[Any]] = (),
-    ) -> None:
-        self._keys = [key.name for key in keys]
-        self._update = [column.name for column in update]
-        super().__init__(table, without=without)
-
-    def _build(self, table: Table, values: Mapping[str, BindParameter[Any]]) -> sqlite.Insert:
-        statement = super()._build(table, values)
-        given = statement.excluded
-        return statement.on_conflict_do_update(
-            index_elements=self._keys, set_={name: given[name] for name in self._update}
-        )
+def upsert(table: Table, columns: Sequence[str], keys: Sequence[str], update: Sequence[str]) -> sqlite.Insert:
+    """The same; where ``keys`` exist, ``update`` is set to the new values."""
+    statement = insert(table, columns)
+    given = statement.excluded
+    return statement.on_conflict_do_update(index_elements=keys, set_={name: given[name] for name in update})
 
 
 def copy_database(connection: Connection, target: Path, report: Callable[[int, int], None]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from embedcore.errors import InvalidArgument
 from embedcore.store import schema
-from embedcore.store.dialect import Upsert
+from embedcore.store.prepared import Upsert
 from embedcore.types import Consumer
 
 _blobs = schema.blobs.c

@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from embedcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from embedcore.store import retention, schema
 from embedcore.store.connection import Database
-from embedcore.store.dialect import Upsert
+from embedcore.store.prepared import Statement, Upsert
 from embedcore.types import Generation, ModelSpec
 
 _STATES = ("serving", "filling", "retired")
-_LIVE = (
+_LIVE = Statement(
     select(schema.generations.c.number)
-    .where(schema.generations.c.live == 1)
+    .where(schema.generations.c.live == literal_column("1"))
     .order_by(schema.generations.c.number)
 )
 _PUT_MODEL = Upsert(schema.models, keys=[schema.models.c.name], update=[schema.models.c.document])
@@ -59,7 +59,7 @@ class Dimensions:
 
 def live_generations(connection: Connection) -> list[int]:
     """Numbers of the generations that every write must reach, ascending."""
-    return list(connection.scalars(_LIVE))
+    return [number for (number,) in _LIVE.rows(connection)]
 
 
 def read_generations(connection: Connection) -> list[Generation]:

@@ -12,6 +12,7 @@ from embedcore.errors import InvalidArgument
 from embedcore.store import deletes, late_vectors, vectors, writes
 from embedcore.store import items as item_reads
 from embedcore.store.checks import check_attributes, check_generations, check_id, check_vectors
+from embedcore.store.checksum import encode_vectors
 from embedcore.store.connection import WriteTransaction
 from embedcore.store.core import StorePart
 from embedcore.store.interface import ItemWrite
@@ -75,7 +76,8 @@ class ItemPart(StorePart):
             self._check_shard(checkpoint[1])
         self._core.reserve.check_vectors(matrix)
         checked = [
-            (int(item), int(version), vector) for (item, version, _), vector in zip(rows, matrix, strict=True)
+            (int(item), int(version), encoded)
+            for (item, version, _), encoded in zip(rows, encode_vectors(matrix), strict=True)
         ]
 
         def work(transaction: WriteTransaction) -> tuple[int, int]:

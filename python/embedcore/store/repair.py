@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, case, func, select
 
 from embedcore.store import schema
-from embedcore.store.dialect import Upsert
 from embedcore.store.generations import live_generations
 from embedcore.store.interface import RepairEntry
+from embedcore.store.prepared import Upsert
 from embedcore.store.rows import chunks
 
 _repair = schema.repair.c

@@ -8,14 +8,15 @@ refused: they are small, and what gets an operator out.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from embedcore.errors import InvalidArgument, ResourceExhausted
 from embedcore.resources import ResourceProbe, size_text
 from embedcore.store.interface import ItemWrite
-from embedcore.types import Vector, Vectors
+from embedcore.store.writes import CheckedVectors
+from embedcore.types import Vectors
 
 _MIB: Final = 1 << 20
 # A row is written to the write-ahead log and then to the file, whole pages each time.
@@ -49,10 +50,10 @@ class Reserve:
         self._probe = probe
         self._memory: tuple[float, int] | None = None  # when it was read, what was free
 
-    def check_items(self, items: Sequence[ItemWrite], vectors: Mapping[int, Mapping[int, Vector]]) -> None:
+    def check_items(self, items: Sequence[ItemWrite], vectors: CheckedVectors) -> None:
         """ResourceExhausted when these upserts would reach into the reserve."""
         texts = sum(len(item.content) for item in items if item.content is not None)
-        data = sum(row.nbytes for rows in vectors.values() for row in rows.values())
+        data = sum(len(data) for rows in vectors.values() for data, _ in rows.values())
         self._check(
             f"write of {len(items)} items",
             disk=_DISK_FACTOR * (texts + data + _ITEM_DISK * len(items)),

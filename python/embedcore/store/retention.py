@@ -22,8 +22,8 @@ from embedcore.errors import InvalidArgument
 from embedcore.store import schema
 from embedcore.store.checks import MAX_NAME_BYTES
 from embedcore.store.checksum import to_unsigned
-from embedcore.store.dialect import Upsert
 from embedcore.store.interface import Hold, LogPruned, Pruned
+from embedcore.store.prepared import Upsert
 from embedcore.store.rows import chunks
 from embedcore.store.sequence import Sequencer
 

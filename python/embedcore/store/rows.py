@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
 from embedcore.store import schema
-from embedcore.store.dialect import Upsert
+from embedcore.store.checksum import to_signed
+from embedcore.store.prepared import MOST_KEYS, ByKeys, Row, Upsert
 
 T = TypeVar("T")
 Key = tuple[str, str]  # (namespace, id)
-
-# Values per IN list: below the 999 that every SQLite allows.
-CHUNK: Final = 900
 
 _CHANGED = [
     schema.items.c[name]
@@ -45,9 +43,11 @@ _ITEM_COLUMNS = (
     schema.items.c.digest,
 )
 
-_BY_ID = select(*_ITEM_COLUMNS).where(
-    schema.items.c.namespace == bindparam("namespace"),
-    schema.items.c.id.in_(bindparam("ids", expanding=True)),
+_BY_ID = ByKeys(
+    lambda ids: select(*_ITEM_COLUMNS).where(
+        schema.items.c.namespace == bindparam("namespace"), schema.items.c.id.in_(ids)
+    ),
+    "namespace",
 )
 
 
@@ -64,7 +64,7 @@ class ItemRow:
     digest: int
 
 
-def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+def chunks(values: Sequence[T], size: int = MOST_KEYS) -> Iterator[Sequence[T]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
@@ -77,7 +77,7 @@ def find_items(connection: Connection, keys: Iterable[Key]) -> dict[Key, ItemRow
     found: dict[Key, ItemRow] = {}
     for namespace, ids in by_namespace.items():
         for part in chunks(ids):
-            for row in connection.execute(_BY_ID, {"namespace": namespace, "ids": part}):
+            for row in _BY_ID.rows(connection, part, (namespace,)):
                 item_id, item, shard, version, created_at, attributes, deleted, digest = row
                 found[namespace, item_id] = ItemRow(
                     item, shard, version, created_at, attributes, bool(deleted), digest
@@ -85,6 +85,38 @@ def find_items(connection: Connection, keys: Iterable[Key]) -> dict[Key, ItemRow
     return found
 
 
-def put_items(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def item_row(
+    *,
+    item: int,
+    item_id: str,
+    namespace: str,
+    shard: int,
+    version: int,
+    sequence: int,
+    created_at: float,
+    updated_at: float,
+    content: str | None,
+    attributes: str,
+    deleted: int,
+    digest: int,
+) -> Row:
+    """A whole row for :func:`put_items`, in the table's order of columns."""
+    return (
+        item,
+        item_id,
+        namespace,
+        shard,
+        version,
+        sequence,
+        created_at,
+        updated_at,
+        content,
+        attributes,
+        deleted,
+        to_signed(digest),
+    )
+
+
+def put_items(connection: Connection, rows: Sequence[Row]) -> None:
     """Inserts new items and replaces the changing columns of known ones."""
-    _PUT.execute(connection, rows)
+    _PUT.many(connection, rows)

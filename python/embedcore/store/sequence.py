@@ -7,28 +7,25 @@ become visible in commit order and without holes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
 from embedcore.store import schema
 from embedcore.store.checksum import to_signed
-from embedcore.store.dialect import Insert
+from embedcore.store.prepared import Insert, Row, Statement
 from embedcore.types import SequenceToken
 
-_ADVANCE = (
+_shards = schema.shards.c
+_COUNTERS = ("sequence", "checksum", "live", "pruned_item", "pruned_version")
+_ADVANCE = Statement(
     schema.shards.update()
-    .where(schema.shards.c.shard == bindparam("of_shard"))
-    .values(
-        sequence=bindparam("sequence"),
-        checksum=bindparam("checksum"),
-        live=bindparam("live"),
-        pruned_item=bindparam("pruned_item"),
-        pruned_version=bindparam("pruned_version"),
-    )
+    .where(_shards.shard == bindparam("of_shard"))
+    .values({name: bindparam(name) for name in _COUNTERS}),
+    *_COUNTERS,
+    "of_shard",
 )
-_ALL = select(schema.shards)
-_LARGEST_ITEM = select(func.max(schema.items.c.item))
+_ALL = Statement(select(_shards.shard, *(_shards[name] for name in _COUNTERS)))
+_LARGEST_ITEM = Statement(select(func.max(schema.items.c.item)))
 _APPEND = Insert(schema.log)
 
 
@@ -49,11 +46,10 @@ class Sequencer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._entries: list[dict[str, Any]] = []
+        self._entries: list[Row] = []
         self._advanced: set[int] = set()
         self._shards: dict[int, _Counters] = {
-            row.shard: _Counters(row.sequence, row.checksum, row.live, row.pruned_item, row.pruned_version)
-            for row in connection.execute(_ALL)
+            shard: _Counters(*counters) for shard, *counters in _ALL.rows(connection)
         }
 
     def append(self, shard: int, item: int, version: int, op: str, generation: int | None = None) -> int:
@@ -62,16 +58,7 @@ class Sequencer:
         counters.sequence += 1
         counters.touched = True
         self._advanced.add(shard)
-        self._entries.append(
-            {
-                "shard": shard,
-                "sequence": counters.sequence,
-                "item": item,
-                "version": version,
-                "op": op,
-                "generation": generation,
-            }
-        )
+        self._entries.append((shard, counters.sequence, item, version, op, generation))
         return counters.sequence
 
     def account(self, shard: int, *, digest_change: int, live_change: int) -> None:
@@ -93,7 +80,8 @@ class Sequencer:
 
     def next_item(self) -> int:
         """The next dense number: larger than every number given out, also to items that are gone."""
-        stored = int(self._connection.scalar(_LARGEST_ITEM) or 0)
+        [(largest,)] = _LARGEST_ITEM.rows(self._connection)
+        stored = int(largest or 0)
         return max(stored, *(counters.pruned_item for counters in self._shards.values())) + 1
 
     def first_version(self, shard: int) -> int:
@@ -102,19 +90,20 @@ class Sequencer:
 
     def flush(self) -> SequenceToken:
         """Writes log and counters; the token names the shards whose sequence advanced."""
-        _APPEND.execute(self._connection, self._entries)
-        rows = [
-            {
-                "of_shard": shard,
-                "sequence": counters.sequence,
-                "checksum": counters.checksum,
-                "live": counters.live,
-                "pruned_item": counters.pruned_item,
-                "pruned_version": counters.pruned_version,
-            }
-            for shard, counters in self._shards.items()
-            if counters.touched
-        ]
-        if rows:
-            self._connection.execute(_ADVANCE, rows)
+        _APPEND.many(self._connection, self._entries)
+        _ADVANCE.many(
+            self._connection,
+            [
+                (
+                    counters.sequence,
+                    counters.checksum,
+                    counters.live,
+                    counters.pruned_item,
+                    counters.pruned_version,
+                    shard,
+                )
+                for shard, counters in self._shards.items()
+                if counters.touched
+            ],
+        )
         return {shard: self._shards[shard].sequence for shard in sorted(self._advanced)}

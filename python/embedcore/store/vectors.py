@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
 
 from embedcore.store import schema
-from embedcore.store.checksum import decode_vectors, encode_vector, is_intact
-from embedcore.store.dialect import Upsert
+from embedcore.store.checksum import Encoded, decode_vectors, is_intact
+from embedcore.store.prepared import Upsert
 from embedcore.store.rows import chunks
-from embedcore.types import Vector, Vectors
+from embedcore.types import Vectors
 
 _vectors = schema.vectors.c
 _items = schema.items.c
@@ -51,24 +51,16 @@ class VectorRows(NamedTuple):
 
 
 def put_vectors(
-    connection: Connection, generation: int, rows: Sequence[tuple[int, int, int, int, Vector]]
+    connection: Connection, generation: int, rows: Iterable[tuple[int, int, int, int, Encoded]]
 ) -> None:
     """Rows of (shard, item, version, sequence, vector); what the generation held of an item is replaced."""
-    values: list[dict[str, Any]] = []
-    for shard, item, version, sequence, vector in rows:
-        data, checksum = encode_vector(vector)
-        values.append(
-            {
-                "generation": generation,
-                "shard": shard,
-                "item": item,
-                "version": version,
-                "sequence": sequence,
-                "checksum": checksum,
-                "data": data,
-            }
-        )
-    _PUT.execute(connection, values)
+    _PUT.many(
+        connection,
+        [
+            (generation, shard, item, version, sequence, checksum, data)
+            for shard, item, version, sequence, (data, checksum) in rows
+        ],
+    )
 
 
 def forget_current(connection: Connection, generation: int, rows: Sequence[tuple[int, int]]) -> None:

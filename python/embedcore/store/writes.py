@@ -5,9 +5,9 @@ repair entry. This is the dual write of the migration protocol, phase 1, as the 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,14 +15,15 @@ from embedcore.hashing import shard_of
 from embedcore.store import schema
 from embedcore.store.attributes import Postings
 from embedcore.store.checks import check_generations, check_vectors, check_write
-from embedcore.store.checksum import item_digest, to_signed
+from embedcore.store.checksum import Encoded, encode_vectors, item_digest
 from embedcore.store.generations import live_generations
 from embedcore.store.interface import ItemWrite
+from embedcore.store.prepared import Row
 from embedcore.store.repair import clear_repairs, put_repairs
-from embedcore.store.rows import ItemRow, Key, find_items, put_items
+from embedcore.store.rows import ItemRow, Key, find_items, item_row, put_items
 from embedcore.store.sequence import Sequencer
 from embedcore.store.vectors import forget_current, put_vectors
-from embedcore.types import Vector, WriteReceipt
+from embedcore.types import WriteReceipt
 
 NO_VECTOR = "no vector given"
 
@@ -41,19 +42,20 @@ class _Change:
 
 
 # Position in the batch -> vector, per generation.
-CheckedVectors = Mapping[int, Mapping[int, Vector]]
+CheckedVectors = Mapping[int, Mapping[int, Encoded]]
 
 
 def check_writes(writes: Sequence[ItemWrite], dimensions: Mapping[int, int]) -> CheckedVectors:
-    """Refuses the batch, or returns its vectors as float32. ``dimensions`` of all known generations."""
-    positions: dict[int, list[int]] = {}
+    """Refuses the batch, or returns its vectors as they are stored. ``dimensions``: all known generations."""
+    positions: dict[int, list[int]] = defaultdict(list)
+    failing: set[int] = set()
     for position, write in enumerate(writes):
         check_write(write)
-        check_generations(write.vectors, dimensions)
-        check_generations(write.failures, dimensions)
+        failing.update(write.failures)
         for generation in write.vectors:
-            positions.setdefault(generation, []).append(position)
-    checked: dict[int, dict[int, Vector]] = {}
+            positions[generation].append(position)
+    check_generations({**positions, **dict.fromkeys(failing)}, dimensions)
+    checked: dict[int, dict[int, Encoded]] = {}
     for generation, at in positions.items():
         matrix = check_vectors(
             [writes[position].vectors[generation] for position in at],
@@ -61,7 +63,7 @@ def check_writes(writes: Sequence[ItemWrite], dimensions: Mapping[int, int]) -> 
             generation,
             (writes[position].id for position in at),
         )
-        checked[generation] = dict(zip(at, matrix, strict=True))
+        checked[generation] = dict(zip(at, encode_vectors(matrix), strict=True))
     return checked
 
 
@@ -109,7 +111,7 @@ def _put_item_rows(
     sequencer: Sequencer,
     now: float,
 ) -> None:
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     postings = Postings()
     for change in changes.values():
         write = writes[change.position]
@@ -127,20 +129,20 @@ def _put_item_rows(
         )
         postings.change(change.item, write.namespace, old.attributes if old else "{}", text)
         rows.append(
-            {
-                "item": change.item,
-                "id": write.id,
-                "namespace": write.namespace,
-                "shard": change.shard,
-                "version": change.version,
-                "sequence": change.sequence,
-                "created_at": change.created_at,
-                "updated_at": now,
-                "content": write.content,
-                "attributes": text,
-                "deleted": 0,
-                "digest": to_signed(digest),
-            }
+            item_row(
+                item=change.item,
+                item_id=write.id,
+                namespace=write.namespace,
+                shard=change.shard,
+                version=change.version,
+                sequence=change.sequence,
+                created_at=change.created_at,
+                updated_at=now,
+                content=write.content,
+                attributes=text,
+                deleted=0,
+                digest=digest,
+            )
         )
     put_items(connection, rows)
     postings.flush(connection)
@@ -157,20 +159,19 @@ def _put_generations(
     repairs = 0
     for generation in live_generations(connection):
         given = vectors.get(generation, {})
-        held: list[tuple[_Change, Vector]] = []
+        held: list[tuple[int, int, int, int, Encoded]] = []
+        replaced: list[int] = []
         lacking: list[_Change] = []
         for change in changes.values():
             vector = given.get(change.position)
             if vector is None:
                 lacking.append(change)
             else:
-                held.append((change, vector))
-        put_vectors(
-            connection,
-            generation,
-            [(change.shard, change.item, change.version, change.sequence, vector) for change, vector in held],
-        )
-        clear_repairs(connection, generation, [change.item for change, _ in held if change.old])
+                held.append((change.shard, change.item, change.version, change.sequence, vector))
+                if change.old is not None:
+                    replaced.append(change.item)
+        put_vectors(connection, generation, held)
+        clear_repairs(connection, generation, replaced)
         forget_current(
             connection, generation, [(change.shard, change.item) for change in lacking if change.old]
         )
