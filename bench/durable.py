@@ -42,6 +42,7 @@ from embedcore.store.interface import ItemWrite
 from embedcore.types import Fingerprint, ModelSpec
 
 ASKED_SHARE = 0.2
+SHARE_BATCHES = (64, 256, 1024)
 PEERS = ("chroma", "lancedb", "milvus-lite", "sqlite-vec", "qdrant-edge")
 GENERATIONS = 2
 TEXT = "a text of some eighty characters, as a definition in a dictionary would have it "
@@ -69,7 +70,7 @@ def run(
             for durability in DURABILITIES
             for batch, threads in ((1, 1), (1, 8), (64, 1), (64, 4), (256, 1))
         ]
-        shares = [_share(place, vectors, data.metric, batch, rounds, console) for batch in (64, 256)]
+        shares = [_share(place, vectors, data.metric, batch, rounds, console) for batch in SHARE_BATCHES]
         others = [_peer(name, place, vectors, seconds, peers_python, console) for name in peers]
     result = {
         "schema": "embedcore-bench-truth/1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,10 @@ class ServingControl(Protocol):
 
     def applied(self, generation: int) -> Mapping[int, int]:
         """Shard -> sequence number that the generation's lane has applied."""
+
+    def refused(self, generation: int) -> Sequence[int]:
+        """Dense items whose current vector the generation's indexes refused: they hold none, or an older
+        one, whatever :meth:`applied` says."""
 
     def index_holds(self, generation: int, items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which dense items the generation's indexes hold now."""

@@ -36,14 +36,29 @@ class Measures:
             cached = self._coverage.get(generation)
         if cached is not None and not fresh and 0 <= now - cached[0] < CACHE_SECONDS:
             return cached[1]
-        measured = self._store.coverage(generation, self._serving.applied(generation))
+        counted = self._store.coverage(generation, self._serving.applied(generation))
+        measured = Coverage(max(0, counted.covered - len(self._refused(generation))), counted.live)
         with self._lock:
             self._coverage[generation] = (now, measured)
         return measured
 
     def missing(self, migration: Migration) -> list[StoredItem]:
-        """Live items without a current vector of the target, oldest first, at most ``MISSING_LISTED``."""
-        return self._store.missing_items(migration.target, MISSING_LISTED)
+        """Live items that the target lacks, oldest first, at most ``MISSING_LISTED``: those without a current
+        vector, and those whose vector its index refused."""
+        found = [
+            *self._refused(migration.target),
+            *self._store.missing_items(migration.target, MISSING_LISTED),
+        ]
+        return sorted(found, key=lambda item: (item.created_at, item.item))[:MISSING_LISTED]
+
+    def _refused(self, generation: int) -> list[StoredItem]:
+        """Items that the store counts as covered, and whose vector the index refused."""
+        refused = self._serving.refused(generation)
+        return [
+            item
+            for item in (self._store.get_items(refused) if refused else ())
+            if not item.deleted and item.held.get(generation) == item.version
+        ]
 
     def heads(self) -> dict[str, int]:
         """Shard -> sequence, as recorded when dual-write begins."""

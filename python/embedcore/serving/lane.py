@@ -1,21 +1,22 @@
 """Lanes: each follows the sequence of one shard for one generation and applies it to one index.
 
 Guarantee: when ``lane.applied`` is s, the index holds what the store held, at s or later, of every item
-named up to s. Items in which the index found fault are on the lane's failure record instead, and hold up
-nobody.
+named up to s. Items in which the index found fault are on the lane's failure record instead, which outlives
+the process, and hold up nobody.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedcore.failpoints import failpoint
+from embedcore.serving.refusals import RefusalRecord
 from embedcore.store.interface import Store
 from embedcore.types import Vectors
 
@@ -77,7 +78,9 @@ class Lane:
         self._threads = threads
         self._applied = applied
         self._step_lock = threading.Lock()
+        self._record = RefusalRecord(store, generation, shard)
         self._failures: dict[int, str] = {}
+        self._noted: set[int] = set()  # what the durable record names: the failures, and what it says there
         self._succeeded = 0
         self._failed = 0
 
@@ -98,10 +101,20 @@ class Lane:
         return dict(self._failures)
 
     def record_failures(self, failures: Mapping[int, str]) -> None:
-        """Takes over what a rebuild of the index could not add."""
+        """Takes over what a rebuild of the index could not add. Before the first step."""
         with self._step_lock:
-            self._failures = {**self._failures, **failures}
+            self._note({*(self._record.read() or ()), *failures})
+            self._failures = dict(failures)
             self._failed += len(failures)
+
+    def retry(self, items: Sequence[int]) -> None:
+        """Adds what is on the durable record, as the store has it now; what is refused again is on this
+        lane's. Before the first step."""
+        with self._step_lock:
+            self._noted = set(items)
+            ids, vectors = self._store.stored_vectors(self.generation, np.array(items, np.int64))
+            self._failures = apply_vectors(self.index, ids, vectors, self._threads)
+            self._failed += len(self._failures)
 
     def step(self, limit: int = STEP_LIMIT, threads: int | None = None) -> int:
         """Applies the next batch, of at most ``limit`` log entries; returns by how many sequence numbers
@@ -118,15 +131,22 @@ class Lane:
                 self.index, batch.ids, batch.vectors, self._threads if threads is None else threads
             )
             failpoint("lane-after-apply")
-            if failures or self._failures:
+            if failures or self._noted:
                 done = {*batch.ids.tolist(), *batch.removed.tolist()}
                 kept = {item: why for item, why in self._failures.items() if item not in done}
+                self._note((self._noted - done).union(failures))
                 self._failures = {**kept, **failures}
             self._failed += len(failures)
             self._succeeded += len(batch.ids) + len(batch.removed) - len(failures)
             moved = batch.upto - self._applied
             self._applied = batch.upto
             return moved
+
+    def _note(self, items: set[int]) -> None:
+        """Durable before the lane moves on, and so before any snapshot that lacks these items."""
+        if items != self._noted:
+            self._record.write(items)
+            self._noted = items
 
     def stats(self) -> dict[str, Any]:
         """Counters, JSON-serialisable."""

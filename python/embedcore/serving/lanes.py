@@ -38,9 +38,8 @@ class LaneSet:
         self._store = store
         self._clock = clock
         self._threads = threads
-        self._lock = threading.Lock()  # of the four below
+        self._lock = threading.Lock()  # of the two below
         self._workers: dict[_Key, _Worker] = {}
-        self._rebuild_failures: dict[_Key, dict[int, str]] = {}
         self._closed = False
         self._moved = threading.Condition()
         if threads:
@@ -124,12 +123,14 @@ class LaneSet:
         while self.step():
             pass
 
-    def rebuild(self, generation: int, shard: int, index: LaneIndex, progress: Progress | None = None) -> int:
-        """Fills an index from the stored vectors; returns the watermark from which its lane goes on.
+    def rebuild(
+        self, generation: int, shard: int, index: LaneIndex, progress: Progress | None = None
+    ) -> Lane:
+        """Fills an index from the stored vectors; returns its lane, not attached, with the items that the
+        index refused on its failure record.
 
-        The watermark is the head as it was before the scan: what the scan saw of later writes is applied
-        again by the lane, with the same result. Items that the index refuses are on the failure record of
-        the lane that is attached (or swapped in) next. progress(done, total): total is an estimate.
+        The lane is at the head as it was before the scan: what the scan saw of later writes is applied
+        again by the lane, with the same result. progress(done, total): total is an estimate.
         """
         watermark = self._store.head(shard)
         total = self._store.coverage(generation, {shard: watermark}).covered
@@ -148,9 +149,9 @@ class LaneSet:
             done += len(ids)
             if progress is not None:
                 progress(done, max(done, total))
-        with self._lock:
-            self._rebuild_failures[generation, shard] = failures
-        return watermark
+        lane = Lane(self._store, generation, shard, index, watermark)
+        lane.record_failures(failures)
+        return lane
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Per lane its counters, the time it last moved (of the clock; 0: never since it was attached)
@@ -179,9 +180,6 @@ class LaneSet:
                 raise AlreadyExists(f"{name} has a lane already: swap it, or detach the generation first")
             worker = _Worker(lane, self._clock, self._notify)
             self._workers[key] = worker
-            failures = self._rebuild_failures.pop(key, {})
-        if failures:
-            lane.record_failures(failures)
         if self._threads:
             worker.start()
         self._notify()

@@ -3,7 +3,8 @@
     newest valid snapshot -> replay of the log after it        seconds
     no snapshot           -> rebuild from the stored vectors   minutes, never wrong
 
-Lanes apply state, so a replay may begin anywhere at or before what the index holds.
+Lanes apply state, so a replay may begin anywhere at or before what the index holds. Items that an index had
+refused are tried again either way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from embedcore.failpoints import failpoint
 from embedcore.index import Index
 from embedcore.serving.lane import Lane
 from embedcore.serving.lanes import LaneSet
+from embedcore.serving.refusals import RefusalRecord
 from embedcore.serving.snapshots import SnapshotDirectory
 from embedcore.store.interface import Store
 from embedcore.types import Generation
@@ -151,6 +153,12 @@ class Recovery:
 
     def _from_snapshot(self, generation: Generation, shard: int, progress: Progress | None) -> Lane | None:
         number = generation.number
+        refused = RefusalRecord(self._store, number, shard).read()
+        if refused is None:
+            _logger.warning(
+                "generation %d, shard %d: its index had refused too many items to name them", number, shard
+            )
+            return None
         found = self._snapshots.load_newest(
             number,
             shard,
@@ -163,6 +171,8 @@ class Recovery:
         failpoint("recovery-after-load")
         index, watermark = found
         lane = Lane(self._store, number, shard, index, watermark)
+        if refused:
+            lane.retry(refused)
         head = self._store.head(shard)
         self._advance(
             number, shard, phase="replaying", source=f"snapshot {watermark}", total=head - watermark
@@ -182,6 +192,10 @@ class Recovery:
                 "generation %d, shard %d: no snapshot can be used, rebuilding from the stored vectors",
                 number, shard,
             )  # fmt: skip
+        record = RefusalRecord(self._store, number, shard)
+        if record.read() is None:
+            self._snapshots.drop_shard(number, shard)  # they lack items that nobody will name any more
+            record.write(())
         self._advance(number, shard, phase="rebuilding", source="stored vectors")
 
         def report(done: int, total: int) -> None:
@@ -191,8 +205,7 @@ class Recovery:
                 progress(f"generation {number} shard {shard}", done, total)
 
         index = Index(dim=fingerprint.dimension, metric=fingerprint.metric, seed=self._seed)
-        watermark = self._lanes.rebuild(number, shard, index, report)
-        lane = Lane(self._store, number, shard, index, watermark)
+        lane = self._lanes.rebuild(number, shard, index, report)
         while lane.step(REPLAY_STEP, self._threads):
             self._go_on()
         return lane

@@ -246,6 +246,9 @@ class Serving:
         """The same, and nothing where the generation is retired or not loaded yet."""
         return {lane.shard: lane.applied for lane in self.lanes.of(generation)}
 
+    def refused(self, generation: int) -> list[int]:
+        return [item for lane in self.lanes.of(generation) for item in lane.failures]
+
     def index_size(self, generation: int) -> int:
         return sum(len(index) for index in self._indexes.get(generation, []))
 

@@ -146,6 +146,11 @@ class SnapshotDirectory:
             for folder in self.root.glob(f"g{generation}-s*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def drop_shard(self, generation: int, shard: int) -> None:
+        """Removes all snapshots of one index."""
+        with self._lock:
+            shutil.rmtree(self.folder(generation, shard), ignore_errors=True)
+
     def tidy(self, live: Collection[int]) -> None:
         """Removes what saves that were killed have left, and what is of no live generation. For the start,
         while nobody saves."""

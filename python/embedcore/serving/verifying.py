@@ -84,6 +84,7 @@ class Verifier:
     ) -> None:
         number = generation.number
         name = f"index of generation {number}, shard {shard}"
+        refused: set[int] = set()
         lane = next((lane for lane in self._serving.lanes.of(number) if lane.shard == shard), None)
         if lane is None:
             report.problems.append(f"{name}: not loaded")
@@ -91,13 +92,14 @@ class Verifier:
             assert isinstance(lane.index, Index)
             applied = lane.applied
             failures = lane.failures
+            refused = set(failures)
             report.problems += [
                 f"{name}: refused item {self._named(item)}: {why}" for item, why in failures.items()
             ]
-            self._index(report, name, lane.index, (number, shard, applied), sample, rng, set(failures))
+            self._index(report, name, lane.index, (number, shard, applied), sample, rng, refused)
         snapshots = self._serving.snapshots
         for watermark, path in snapshots.files(number, shard):
-            self._snapshot(report, generation, shard, watermark, path, sample, rng)
+            self._snapshot(report, generation, shard, watermark, path, sample, rng, refused)
         report.problems += [
             f"snapshot {path}: damage was found in it, it is out of use"
             for path in sorted(snapshots.folder(number, shard).glob(f"*{DAMAGED}"))
@@ -112,6 +114,7 @@ class Verifier:
         path: Path,
         sample: int,
         rng: np.random.Generator,
+        refused: set[int],
     ) -> None:
         name = f"snapshot {path}"
         try:
@@ -132,7 +135,7 @@ class Verifier:
             if wrong:
                 report.problems.append(f"{name}: {says}")
                 return
-        self._index(report, name, index, (generation.number, shard, watermark), sample, rng, set())
+        self._index(report, name, index, (generation.number, shard, watermark), sample, rng, refused)
 
     def _index(
         self,

@@ -64,6 +64,7 @@ class BruteServing:
         self.at: dict[int, dict[int, int]] = {}
         self.routes: dict[str, Route] = {}
         self.calls: list[str] = []
+        self.refusing: dict[int, list[int]] = {}
         self.shadow: tuple[float, int, Callable[[str, float, bool], None]] | None = None
         self.fail: dict[str, Exception] = {}
         for generation in store.generations():
@@ -120,6 +121,9 @@ class BruteServing:
             [int(i) in held and np.array_equal(held[int(i)], v) for i, v in zip(items, vectors, strict=True)],
             np.bool_,
         )
+
+    def refused(self, generation: int) -> list[int]:
+        return self.refusing.get(generation, [])
 
     def index_size(self, generation: int) -> int:
         return len(self.held.get(generation, {}))

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from embedcore.clock import ScaledClock
-from embedcore.errors import Internal, InvalidArgument, NotFound
+from embedcore.errors import GateNotMet, Internal, InvalidArgument, NotFound
 from embedcore.migration import blending
 from embedcore.migration.context import Guard
 from embedcore.migration_types import DAY, MigrationStatus, Phase, Plan, PlanStep
+from embedcore.store.interface import ItemWrite
 from migration.doubles import NAMES
 from migration.kit import World
 
@@ -58,6 +59,28 @@ def test_coverage_counts_what_the_index_has_applied(world: World) -> None:
     world.clock.advance(1)
     assert world.controller.status().coverage == 0.0, "stored, not applied"
     world.serving.drain()
+    world.clock.advance(1)
+    assert world.controller.status().coverage == 1.0
+
+
+def test_what_the_index_refused_is_missing(world: World) -> None:
+    """Although its vector is stored, and the lane is past it."""
+    world.blended()
+    refused = [world.number("item003"), world.number("item007")]
+    world.serving.refusing[2] = refused
+    world.clock.advance(1)
+    assert world.controller.status().coverage == 0.9
+    with pytest.raises(GateNotMet) as caught:
+        world.controller.cutover(who="t")
+    (gate,) = [found for found in caught.value.details["evidence"] if found["gate"] == "coverage"]
+    assert not gate["passed"]
+    assert {missing["id"] for missing in gate["evidence"]["missing"]} == {"item003", "item007"}
+    # A version without a vector is missing once: it was not counted as covered.
+    world.store.write_items([ItemWrite("item003", content="changed")])
+    world.serving.drain()
+    world.clock.advance(1)
+    assert world.controller.status().coverage == 0.9
+    world.store.delete_items(["item003", "item007"])
     world.clock.advance(1)
     assert world.controller.status().coverage == 1.0
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from embedcore.clock import ManualClock
-from embedcore.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from embedcore.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from embedcore.index import Index
 from embedcore.serving.lanes import Lane, LaneSet
+from embedcore.serving.refusals import RefusalRecord
 from embedcore.store import SqlStore, open_store
 from embedcore.store.interface import ItemWrite, LaneBatch
 from embedcore.types import Fingerprint, ModelSpec, Vector, Vectors
@@ -125,6 +126,32 @@ def test_an_item_that_the_index_refuses_is_recorded_and_holds_up_nobody(store: S
     lane.step()
     assert lane.failures == {}
     assert names["b"] in index.held
+
+
+def test_the_failure_record_is_durable_before_the_lane_moves_on(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a")
+    found = store.get_item("a")
+    assert found is not None
+    lane = Lane(store, 1, found.shard, PickyIndex({found.item}))
+
+    def full(*_: Any) -> None:
+        raise ResourceExhausted("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlStore, "put_checkpoint", full)
+        with pytest.raises(ResourceExhausted):
+            lane.step()
+    assert (lane.applied, lane.failures) == (0, {})
+    lane.step()
+    assert list(lane.failures) == RefusalRecord(store, 1, found.shard).read() == [found.item]
+    put(store, "a", seed=9)
+    lane.step()
+    assert RefusalRecord(store, 1, found.shard).read() == [found.item]  # refused again
+    store.delete_items(["a"])
+    lane.step()
+    assert RefusalRecord(store, 1, found.shard).read() == []
 
 
 def test_a_deleted_item_leaves_the_failure_record(store: SqlStore) -> None:
@@ -334,9 +361,10 @@ def test_a_rebuild_under_writes_and_its_lane_end_with_what_the_store_holds(store
         for shard in range(store.shards):
             head = store.head(shard)
             index = Index(dim=DIMENSION)
-            assert lanes.rebuild(1, shard, index, disturb) == head
+            lane = lanes.rebuild(1, shard, index, disturb)
+            assert lane.applied == head
             assert len(index) == reports[-1][0]
-            lanes.attach(Lane(store, 1, shard, index, head))
+            lanes.attach(lane)
         heads = {shard: store.head(shard) for shard in range(store.shards)}
         assert lanes.wait(heads, [1], deadline_s=30.0)
         assert_follow(store, lanes.of(1))
@@ -351,9 +379,7 @@ def test_what_a_rebuild_could_not_add_is_on_the_record_of_its_lane(store: SqlSto
     assert found is not None
     lanes = LaneSet(store, ManualClock(), threads=False)
     index = PickyIndex({found.item})
-    watermark = lanes.rebuild(1, found.shard, index)
-    lane = Lane(store, 1, found.shard, index, watermark)
-    lanes.attach(lane)
+    lane = lanes.rebuild(1, found.shard, index)
     assert list(lane.failures) == [found.item]
     assert set(index.held) == set(stored(store, 1, found.shard)) - {found.item}
     lanes.close()
