@@ -9,7 +9,19 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from bench import ann, churn, compare, datasets, dualwrite, durable, engines, evaluation, recovery, scale
+from bench import (
+    ann,
+    churn,
+    compare,
+    datasets,
+    dualwrite,
+    durable,
+    engines,
+    evaluation,
+    recovery,
+    recovery_platform,
+    scale,
+)
 from bench.checkouts import CheckoutError
 from bench.native_build import BuildError
 
@@ -190,12 +202,22 @@ def recovery_command(
         Path | None, typer.Option(help="A snapshot made before, to be loaded in place of one made now.")
     ] = None,
     replay: Annotated[bool, typer.Option(help="Also fill a store and replay its log.")] = True,
+    platform: Annotated[bool, typer.Option(help="A whole server, killed and started again.")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="With --platform: writes after the snapshot.")] = 10_000,
+    rebuild: Annotated[
+        bool, typer.Option(help="With --platform: also without any snapshot, from the stored vectors.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/recovery-DATE.")] = None,
 ) -> None:
     """Saving, loading and replaying: how soon an index is back."""
     console = _console()
     try:
         wanted = datasets.Wanted(data, n, dim, None, 100, vectors, depth=10)
+        if platform:
+            ways = tuple(way for way in recovery_platform.WAYS if rebuild or way != "stored vectors")
+            plan = recovery_platform.Plan(tail, preset, rounds, ways)
+            recovery_platform.run(wanted, plan, console, out)
+            return
         recovery.run(
             wanted, rounds, console, out, snapshot=snapshot, dtype=dtype, preset=preset, replay=replay
         )

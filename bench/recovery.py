@@ -143,7 +143,7 @@ def loading(path: Path, rounds: int) -> dict[str, Any]:
         for way in order_of_round(list(found), number):
             gc.collect()
             if "cold" in way:
-                _forget(path)
+                forget(path)
             else:
                 _warm(path)
             cpu = time.process_time()
@@ -161,7 +161,7 @@ def loading(path: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def _forget(path: Path) -> None:
+def forget(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from embedcore.evaluation.interface import Floats
 from embedcore.evaluation.metrics import PerQuery
@@ -98,6 +98,8 @@ def compare_paired(
 
 def _bootstrap(source: PerQuery, target: PerQuery, resamples: int, rng: np.random.Generator) -> Floats:
     """(resamples,) differences of the two ratios over queries drawn with replacement."""
+    from scipy.stats import bootstrap  # a second of imports, which no start of a server should wait for
+
     equal_weight = bool(np.all(source.den == 1) and np.all(target.den == 1))
     gain = target.num - source.num
 
@@ -110,7 +112,7 @@ def _bootstrap(source: PerQuery, target: PerQuery, resamples: int, rng: np.rando
         return np.nan_to_num(after - before, nan=_UNDEFINED)
 
     # Row numbers are drawn, not values: both models' values of a query always travel together.
-    result = stats.bootstrap(
+    result = bootstrap(
         (np.arange(len(source)),),
         statistic,
         n_resamples=resamples,
@@ -143,9 +145,9 @@ def bca_bounds(drawn: Floats, observed: Any, skew: Floats, levels: list[float]) 
     # Draws equal to the observed value count half: metrics are discrete.
     below = 0.5 * (np.mean(drawn < estimate - _TIE, axis=-1) + np.mean(drawn <= estimate + _TIE, axis=-1))
     count = drawn.shape[-1]
-    bias = stats.norm.ppf(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
-    shifted = bias + stats.norm.ppf(levels)
-    adjusted = stats.norm.cdf(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
+    bias = ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
+    shifted = bias + ndtri(levels)
+    adjusted = ndtr(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
     ordered = np.sort(drawn, axis=-1)
     mirrored = -ordered[..., ::-1]
     bounds: Floats = np.stack(
@@ -212,13 +214,13 @@ def standard_error(source: PerQuery, target: PerQuery) -> float:
 
 def minimum_detectable_effect(error: float) -> float:
     """The true difference seen as significant (two-sided 95%) in 80% of repetitions."""
-    return float((stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)) * error)
+    return float((ndtri(0.5 + CONFIDENCE / 2) + ndtri(POWER)) * error)
 
 
 def interval(values: PerQuery) -> tuple[float, float]:
     """95% interval of one metric by linearisation, cut to [0, 1]; nan below two queries."""
     if len(values) < 2 or not math.isfinite(values.value):
         return _NAN, _NAN
-    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2) * np.std(linearised(values), ddof=1))
+    half = float(ndtri(0.5 + CONFIDENCE / 2) * np.std(linearised(values), ddof=1))
     half /= math.sqrt(len(values))
     return max(0.0, values.value - half), min(1.0, values.value + half)

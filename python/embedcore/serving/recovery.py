@@ -44,6 +44,7 @@ class ShardRecovery:
     done: int = 0
     total: int = 0
     seconds: float = 0.0
+    loading_seconds: float = 0.0  # of these, until the snapshot was there
     problem: str = ""  # what made it recover in place
 
     @property
@@ -137,6 +138,7 @@ class Recovery:
                     "done": state.done,
                     "total": state.total,
                     "seconds": round(state.seconds, 3),
+                    "loading_seconds": round(state.loading_seconds, 3),
                     "problem": state.problem,
                 }
                 for (generation, shard), state in sorted(self._shards.items())
@@ -170,6 +172,7 @@ class Recovery:
             return None
         failpoint("recovery-after-load")
         index, watermark = found
+        self._advance(number, shard, loading_seconds=self._time() - self._begun[number, shard])
         lane = Lane(self._store, number, shard, index, watermark)
         if refused:
             lane.retry(refused)

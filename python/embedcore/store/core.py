@@ -39,13 +39,16 @@ class Core:
         marks: creation.Marks,
         clock: Clock,
         reserve: Reserve,
+        opened_seconds: float,
     ) -> None:
+        """``opened_seconds``: of the machine, that opening took."""
         self.ownership = ownership
         self.data_dir: Path = ownership.data_dir
         self.database = database
         self.marks = marks
         self.clock = clock
         self.reserve = reserve
+        self.opened_seconds = opened_seconds
         self.names = NameCache(database)
         self.dimensions = generations.Dimensions(database)
         self._listeners: tuple[Callable[[], None], ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def open_store(
     """
     if durability not in DURABILITIES:
         raise InvalidArgument(f"durability must be one of {', '.join(DURABILITIES)}, got {durability!r}")
+    began = time.monotonic()
     if ownership is None:
         ownership = Ownership.acquire(data_dir)
     try:
@@ -54,7 +56,7 @@ def open_store(
             with suppress(PermissionError):  # a parent that may not be read was not made here
                 sync_directory(ownership.data_dir.absolute().parent)
             guard = Reserve(reserve or ReserveSettings(), probe or SystemProbe(ownership.data_dir))
-            return SqlStore(Core(ownership, database, marks, clock, guard))
+            return SqlStore(Core(ownership, database, marks, clock, guard, time.monotonic() - began))
         except BaseException:
             database.close()
             raise

@@ -73,6 +73,7 @@ class SqlStore(ItemPart, StreamPart, WorkPart, DocumentPart):
         return {
             "schema_version": schema.SCHEMA_VERSION,
             "durability": self.durability,
+            "opened_seconds": round(self._core.opened_seconds, 3),
             **self._core.reserve.stats(),
             "shards": [
                 {

@@ -26,6 +26,7 @@ from bench import (
     evaluation,
     plots,
     recovery,
+    recovery_platform,
     summary,
     sweep,
     truth,
@@ -256,3 +257,17 @@ def test_the_evaluation_bench_times_what_it_says(tmp_path: Path) -> None:
     }
     assert set(found["consumers"]) == set(sets)
     assert all(0 <= one["target"] <= 1 for one in found["consumers"].values())
+
+
+def test_a_killed_server_is_measured_until_it_serves(data: datasets.Dataset, tmp_path: Path) -> None:
+    base = np.asarray(data.base)[:300]
+    quiet = Console(quiet=True)
+    plan = recovery_platform.Plan(tail=40, rounds=1)
+    made = recovery_platform.make(tmp_path, base, data.metric, plan, quiet)
+    assert set(made) == {"write_s", "index_s", "tail_s"}
+    for way in ("snapshot, cold", "stored vectors"):
+        found = recovery_platform.measure(tmp_path, way, plan, quiet)
+        parts = sum(found[name]["median"] for name in ("store_s", "loading_s", "replay_s"))
+        assert found["serving_s"]["median"] > parts > 0
+        # Half of the writes after the snapshot were new items.
+        assert found["replayed"]["median"] == (40 if way.startswith("snapshot") else 320)

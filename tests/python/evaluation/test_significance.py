@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from embedcore.evaluation import significance
 from embedcore.evaluation.metrics import PerQuery
 from embedcore.evaluation.significance import (
     compare_paired,
@@ -55,7 +54,7 @@ def test_bootstrap_against_plain_python(monkeypatch: pytest.MonkeyPatch, ratio: 
 
         return scipys(data, spy, **options)
 
-    monkeypatch.setattr(significance.stats, "bootstrap", recording)
+    monkeypatch.setattr(stats, "bootstrap", recording)
     source, target = example(37, ratio)
     result = compare_paired(source, target, seed=3, resamples=400)
     rows = [row for block in draws for row in block.tolist()]
