@@ -2,6 +2,11 @@
 
 A 7-day migration runs in a test in a second (:class:`ManualClock`) and in a demo in minutes
 (:class:`ScaledClock`).
+
+In a process time goes on steadily. The machine's wall clock is read once, when this module is loaded; from
+then on a clock follows the time that has passed, suspended machines included. A wall clock that is set, by
+hand or by a virtual machine that wakes up elsewhere, would otherwise end a grace period, or stop every retry
+until it has caught up. What it says by then counts from the next start on.
 """
 
 from __future__ import annotations
@@ -9,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -26,13 +31,28 @@ class Clock(Protocol):
         """Waits until the event is set or this clock has moved on by ``seconds``; True when set."""
 
 
+# Of Linux: goes on while the machine is suspended. Slewed with the wall clock, never set.
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_STARTED: Final = time.time() - time.clock_gettime(_STEADY)
+
+
+def machine_now() -> float:
+    """Wall time of the machine as this process sees it: seconds since the Unix epoch, steadily."""
+    return _STARTED + time.clock_gettime(_STEADY)
+
+
+def clock_error() -> float:
+    """Seconds by which the machine's wall clock was set forward (or back) since this process started."""
+    return time.time() - machine_now()
+
+
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, see :func:`machine_now`."""
 
     scale = 1.0
 
     def now(self) -> float:
-        return time.time()
+        return machine_now()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(max(0.0, seconds))
@@ -45,7 +65,7 @@ class ScaledClock:
     """A clock that runs ``scale`` times as fast as the machine's, from a stated origin.
 
     ``origin`` is the machine time at which this clock read ``base``; the same three numbers give the same
-    reading in every process and after every restart.
+    reading in every process and after every restart, as long as nobody sets the machine's clock.
     """
 
     def __init__(self, scale: float, *, origin: float, base: float) -> None:
@@ -57,11 +77,11 @@ class ScaledClock:
 
     def now(self) -> float:
         scale, origin, base = self._state
-        return base + (time.time() - origin) * scale
+        return base + (machine_now() - origin) * scale
 
     def rescale(self, scale: float) -> tuple[float, float, float]:
         """Runs at another speed from now on, without a jump; returns (scale, origin, base)."""
-        machine = time.time()
+        machine = machine_now()
         old, origin, base = self._state
         self._state = (_positive(scale), machine, base + (machine - origin) * old)
         return self._state

@@ -103,6 +103,7 @@ class QueryLog:
         self._pending: deque[tuple[str, str]] = deque(maxlen=PENDING)  # appends are atomic
         self._lock = threading.Lock()
         self._sketches: dict[str, Sketch] = {}
+        self._unsaved: set[str] = set()
 
     def offer(self, consumer: str, text: str) -> None:
         """Called on the query path of a consumer that opted in."""
@@ -113,7 +114,7 @@ class QueryLog:
         """Counts and saves what was asked since the last flush; empties the logs of those that opted out."""
         with self._lock:
             limits = {consumer.name: consumer.query_log for consumer in self._store.consumers()}
-            changed: set[str] = set()
+            changed = self._unsaved  # also what could not be saved before
             while self._pending:
                 consumer, text = self._pending.popleft()
                 if limits.get(consumer, 0) > 0:
@@ -124,16 +125,18 @@ class QueryLog:
                 if kept is not None and kept.capacity != limits.get(consumer, 0):
                     self._sketch(consumer, limits.get(consumer, 0))
                     changed.add(consumer)
-            for consumer in changed:
+            for consumer in sorted(changed):
                 self._store.put_blob(BLOB_KIND, consumer, self._sketches[consumer].to_bytes())
+                changed.discard(consumer)
 
     def run(self, stop: threading.Event) -> None:
         """Flushes until told to stop: for a thread of its own."""
         while not stop.wait(FLUSH_S):
-            if self._pending:
-                self._flush_or_log()
+            if self._pending or self._unsaved:
+                self.flush_or_log()
 
-    def _flush_or_log(self) -> None:
+    def flush_or_log(self) -> None:
+        """Flushes; what the store refuses, on a full disk, is logged: the log is a sample."""
         try:
             self.flush()
         except EmbedcoreError as error:

@@ -89,7 +89,9 @@ class BackfillWorker:
             }
             self._generation = migration.target
         now = self._context.now()
-        waiting = [p for p in self._shards.values() if not now < p.not_before]
+        # Longer than any rest: the clock was set back.
+        longest = at_least(self._context.clock, max(RECHECK, SWEEP), max(RECHECK_MACHINE, SWEEP_MACHINE))
+        waiting = [p for p in self._shards.values() if not 0 < p.not_before - now <= longest]
         for progress in sorted(waiting, key=lambda p: p.recency, reverse=True):
             if self._healthy(migration, progress):
                 count = self._chunk(migration, progress)

@@ -70,6 +70,7 @@ class ConsistencyJob:
         if self._next is None:
             # The first run comes an hour after the start, when lanes have settled.
             self._next = now + self._period()
+        self._next = min(self._next, now + self._period())  # a clock that was set back puts nothing off
         if now >= self._next and not self._suspects:
             self._next = now + self._period()
             self._runs += 1

@@ -71,5 +71,6 @@ class RateMeter:
             return (total - first) / span
 
     def _drop(self, now: float) -> None:
-        while self._counts and self._counts[0][0] < now - self._window:
+        # After a clock was set back, what lies ahead of it is of no known time.
+        while self._counts and not now - self._window <= self._counts[0][0] <= now:
             self._counts.popleft()

@@ -106,7 +106,8 @@ class RepairWorker:
             self._not_before.pop(_key(entry), None)
 
     def _is_due(self, entry: RepairEntry, now: float) -> bool:
-        return now >= self._not_before.get(_key(entry), now)
+        left = self._not_before.get(_key(entry), now) - now
+        return left <= 0 or left > self._longest()  # longer than any wait: the clock was set back
 
     def _delay(self, attempts: int) -> float:
         factor = 2.0 ** min(attempts, 20)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 
-from embedcore.clock import Clock, ScaledClock, SystemClock
+from embedcore.clock import Clock, ScaledClock, SystemClock, machine_now
 from embedcore.errors import FailedPrecondition, InvalidArgument
 from embedcore.store.interface import Store
 
@@ -21,12 +20,13 @@ def clock_of(store: Store, time_scale: float) -> Clock:
                 f"with --simulated"
             )
         return SystemClock()
-    now = time.time()
+    now = machine_now()
     saved = store.get_meta(_KEY)
     base = now
     if saved is not None:
         scale, origin, origin_reads = (float(part) for part in saved.split())
-        base = ScaledClock(scale, origin=origin, base=origin_reads).now()
+        # Never back, though the machine's clock was set back while nobody ran.
+        base = max(origin_reads, ScaledClock(scale, origin=origin, base=origin_reads).now())
     _keep(store, time_scale, now, base)
     return ScaledClock(time_scale, origin=now, base=base)
 

@@ -133,7 +133,8 @@ class PlatformCore:
 
     def close(self) -> None:
         """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing. A
-        recovery that is under way is given up, without a snapshot."""
+        recovery that is under way is given up, without a snapshot. On a full disk it ends as well: what is
+        lost then are snapshots and the last of the query log."""
         if self._closed:
             return
         self._closed = True
@@ -145,9 +146,9 @@ class PlatformCore:
         self._startup.join(timeout=60)
         self._shadow.close()
         try:
-            self.desk.query_log.flush()
+            self.desk.query_log.flush_or_log()
             if recovered and self.serving.snapshots.settings.at_close:
-                self.serving.save_snapshots()
+                self.serving.save_last_snapshots()
         finally:
             self.serving.close()
             self.store.close()  # gives up the directory

@@ -6,6 +6,7 @@ from typing import Any
 
 import embedcore
 from embedcore.api import PlatformStatus, SnapshotTaken
+from embedcore.clock import clock_error
 from embedcore.errors import InvalidArgument
 from embedcore.platform.clocks import set_scale
 from embedcore.platform.core import PlatformCore, Progress
@@ -32,6 +33,7 @@ class UpkeepPart(PlatformCore):
                     for name, slot in self.serving.slots.items()
                     if name in self.serving.routes
                 },
+                "clock_error_seconds": round(clock_error(), 3),
                 "lanes": self.serving.lanes.stats(),
                 "recovery": self.serving.recovery.status(),
                 "store": self.store.stats(),

@@ -51,13 +51,16 @@ class Keeper:
         for worker in workers:
             worker.join()
 
+    def save_or_log(self, then: str) -> None:
+        """Snapshots are a cache: where one cannot be taken, ``then`` is what happens next."""
+        try:
+            self._save()
+        except (ResourceExhausted, OSError, FailedPrecondition) as error:
+            _logger.warning("a snapshot could not be taken (%s); %s", error, then)
+
     def _save_from_time_to_time(self) -> None:
         while not self._stopping.wait(self._interval_s):
-            try:
-                self._save()
-            except (ResourceExhausted, OSError, FailedPrecondition) as error:
-                # A full disk may have room later.
-                _logger.warning("a snapshot could not be taken (%s); trying again later", error)
+            self.save_or_log("trying again later")  # a full disk may have room later
 
     def _watch(self, index: Index, damaged: Callable[[str], None]) -> None:
         try:

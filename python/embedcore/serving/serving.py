@@ -106,6 +106,10 @@ class Serving:
         self._keeper.stop()
         self.recovery.stop()
 
+    def save_last_snapshots(self) -> None:
+        """At the end: for want of one the next start replays more of the log."""
+        self._keeper.save_or_log("the next start replays the log instead")
+
     def close(self) -> None:
         self.stop()
         self.lanes.close()

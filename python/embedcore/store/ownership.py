@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from embedcore.errors import FailedPrecondition, Unavailable
+from embedcore.errors import EmbedcoreError, FailedPrecondition, ResourceExhausted, Unavailable
 
 LOCK_FILE: Final = "owner.lock"
 ADDRESS_FILE: Final = "server.json"
@@ -87,18 +87,25 @@ class Ownership:
         except BaseException:
             os.close(self._file)
             raise
-        # A killed owner left its address behind; process ids come round again.
-        (data_dir / ADDRESS_FILE).unlink(missing_ok=True)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        try:
+            # A killed owner left its address behind; process ids come round again.
+            (data_dir / ADDRESS_FILE).unlink(missing_ok=True)
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            os.close(self._file)
+            raise _unwritable(data_dir / LOCK_FILE, error) from error
         self._released = False
 
     def publish_address(self, address: str, stream_address: str = "") -> None:
         """Tells other processes where the server of this directory listens."""
         text = json.dumps({"pid": os.getpid(), "address": address, "stream_address": stream_address})
         temporary = self.data_dir / (ADDRESS_FILE + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.data_dir / ADDRESS_FILE)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.data_dir / ADDRESS_FILE)
+        except OSError as error:
+            raise _unwritable(self.data_dir / ADDRESS_FILE, error) from error
 
     def release(self) -> None:
         """Gives the directory up; doing so twice does nothing."""
@@ -121,6 +128,12 @@ class Ownership:
             if attempt + 1 < _TRIES:
                 time.sleep(_PAUSE_S)
         raise DirectoryOwned(self.data_dir, _owner(self.data_dir, self._file))
+
+
+def _unwritable(path: Path, error: OSError) -> EmbedcoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceExhausted(f"no space left for {path}: free disk space and retry")
+    return Unavailable(f"{path} cannot be written ({error.strerror}): make its directory writable and retry")
 
 
 def read_owner(data_dir: Path | str) -> DirectoryOwner | None:

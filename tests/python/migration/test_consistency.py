@@ -81,3 +81,13 @@ def test_lower_bound_against_a_simulation() -> None:
     assert lower_share(0, 200) == 0.0
     assert lower_share(0, 0) == 0.0
     assert lower_share(100, 10_000) == pytest.approx(0.0085, abs=2e-4)
+
+
+def test_a_clock_that_is_set_back_puts_no_comparison_off(world: World) -> None:
+    world.blended(items=50)
+    world.tick()
+    del world.serving.held[2][world.number("item003")]
+    world.clock.advance(-30 * 86_400)
+    world.tick()
+    world.tick(HOUR)
+    assert world.events("consistency")

@@ -103,4 +103,10 @@ def test_the_meter_counts_the_last_minute_of_the_machine() -> None:
     assert meter.rate() == pytest.approx(20 * 29 / 60)
     clock.advance(61)
     assert meter.rate() == 0.0
+    meter.add(20)
+    clock.advance(-3_600)  # set back: what was counted then is of no known time
+    meter.add(20)
+    clock.advance(2)
+    meter.add(20)
+    assert meter.rate() == pytest.approx(20 / 2)
     assert RateMeter(ScaledClock(100.0, origin=0.0, base=0.0))._window == 6_000.0

@@ -138,3 +138,17 @@ def test_entries_of_a_retired_generation_are_left_alone(world: World, live: bool
     if not live:
         world.controller.abort(who="t")
     assert (world.controller.backfill.step() > 0) is live
+
+
+def test_a_clock_that_is_set_back_puts_no_repair_off(world: World) -> None:
+    unmade(world, "a")
+
+    def down(model: str, texts: Sequence[str]) -> None:
+        raise Unavailable("still down")
+
+    world.encoders.before = down
+    assert world.controller.backfill.step() == 1
+    world.clock.advance(-30 * 86_400)
+    world.encoders.before = lambda model, texts: None
+    assert world.controller.backfill.step() == 1
+    assert world.lacking(1) == []
