@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from embedcore.errors import FailedPrecondition
 from embedcore.evaluation.evaluator import Evaluator
 from embedcore.evaluation.exact import index_recall
 from embedcore.evaluation.interface import Floats, Lists, Progress, SearchBackend
+from embedcore.evaluation.quantiles import t_quantile
 from embedcore.evaluation.resolve import ResolvedGolden
 from embedcore.evaluation.significance import CONFIDENCE, MIN_QUERIES
 from embedcore.types import Consumer, Generation, Vectors
@@ -67,7 +67,7 @@ def lower_bound(recall: Floats) -> float:
     """One-sided 95% bound of a mean recall. In the variance alone one query that found nothing is added, so
     that a sample without a miss does not have a bound of 1."""
     error = float(np.std(np.append(recall, 0.0), ddof=1)) / math.sqrt(len(recall))
-    return float(recall.mean() - stdtrit(len(recall) - 1, CONFIDENCE) * error)
+    return float(recall.mean() - t_quantile(CONFIDENCE, len(recall) - 1) * error)
 
 
 def breadths(k: int, ceiling: int = CEILING) -> list[int]:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
+from embedcore.evaluation.quantiles import t_quantile
 from embedcore.migration_types import GateResult
 from embedcore.types import Consumer, Document
 
@@ -127,5 +127,5 @@ def fit(history: Sequence[LiftPrediction], gain: float) -> tuple[float, float | 
     squares = float(x @ x)
     slope = float(x @ y) / squares
     spread = math.sqrt(float(np.sum((y - slope * x) ** 2)) / (len(x) - 1))
-    half = float(stdtrit(len(x) - 1, 0.975)) * spread * math.sqrt(1 + gain**2 / squares)
+    half = t_quantile(0.975, len(x) - 1) * spread * math.sqrt(1 + gain**2 / squares)
     return slope, slope * gain - half, slope * gain + half, len(x)

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from embedcore.evaluation.interface import Floats
 from embedcore.evaluation.metrics import PerQuery
+from embedcore.evaluation.quantiles import normal_quantile, normal_share
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
@@ -145,9 +145,9 @@ def bca_bounds(drawn: Floats, observed: Any, skew: Floats, levels: list[float]) 
     # Draws equal to the observed value count half: metrics are discrete.
     below = 0.5 * (np.mean(drawn < estimate - _TIE, axis=-1) + np.mean(drawn <= estimate + _TIE, axis=-1))
     count = drawn.shape[-1]
-    bias = ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
-    shifted = bias + ndtri(levels)
-    adjusted = ndtr(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
+    bias = normal_quantile(np.clip(below, 0.5 / count, 1 - 0.5 / count))[..., None]
+    shifted = bias + normal_quantile(levels)
+    adjusted = normal_share(bias + shifted / (1 - np.asarray(skew)[..., None] * shifted))
     ordered = np.sort(drawn, axis=-1)
     mirrored = -ordered[..., ::-1]
     bounds: Floats = np.stack(
@@ -214,13 +214,13 @@ def standard_error(source: PerQuery, target: PerQuery) -> float:
 
 def minimum_detectable_effect(error: float) -> float:
     """The true difference seen as significant (two-sided 95%) in 80% of repetitions."""
-    return float((ndtri(0.5 + CONFIDENCE / 2) + ndtri(POWER)) * error)
+    return float((normal_quantile(0.5 + CONFIDENCE / 2) + normal_quantile(POWER)) * error)
 
 
 def interval(values: PerQuery) -> tuple[float, float]:
     """95% interval of one metric by linearisation, cut to [0, 1]; nan below two queries."""
     if len(values) < 2 or not math.isfinite(values.value):
         return _NAN, _NAN
-    half = float(ndtri(0.5 + CONFIDENCE / 2) * np.std(linearised(values), ddof=1))
+    half = float(normal_quantile(0.5 + CONFIDENCE / 2) * np.std(linearised(values), ddof=1))
     half /= math.sqrt(len(values))
     return max(0.0, values.value - half), min(1.0, values.value + half)
