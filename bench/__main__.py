@@ -21,6 +21,7 @@ from bench import (
     recovery,
     recovery_platform,
     scale,
+    synthetic,
 )
 from bench.checkouts import CheckoutError
 from bench.native_build import BuildError
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 # What several benchmarks are asked in the same words.
-Data = Annotated[str, typer.Option(help="wordnet, clustered or random.")]
+Data = Annotated[str, typer.Option(help="wordnet, clustered, blobs or random.")]
 Items = Annotated[int | None, typer.Option(min=10, help="Items; a random subset of a real corpus.")]
 Dim = Annotated[int | None, typer.Option(min=2, help="Dimensions of synthetic data.")]
 Vectors = Annotated[
@@ -47,7 +48,9 @@ Vectors = Annotated[
 
 @app.command("ann")
 def ann_command(
-    data: Annotated[str, typer.Option(help="wordnet, clustered, random, or hdf5:PATH (ann-benchmarks).")],
+    data: Annotated[
+        str, typer.Option(help="wordnet, clustered, blobs, random, or hdf5:PATH (ann-benchmarks).")
+    ],
     peers: Annotated[
         str | None,
         typer.Option(help=f"Engines, comma-separated; all by default: {', '.join(engines.DEFAULT)}."),
@@ -118,7 +121,7 @@ def compare_command(
 def scale_command(
     sizes: Annotated[str, typer.Option(help="Items, comma-separated.")] = "10000,31623,100000,316228,1000000",
     peers: Annotated[str, typer.Option(help="Engines, comma-separated.")] = "embedcore,hnswlib",
-    data: Annotated[str, typer.Option(help="clustered or random.")] = "clustered",
+    data: Annotated[str, typer.Option(help="clustered, blobs or random.")] = "clustered",
     dim: Annotated[int, typer.Option(min=2, help="Dimensions.")] = 128,
     metric: Annotated[str, typer.Option(help="cosine, l2 or ip.")] = "l2",
     level: Annotated[float, typer.Option(min=0.01, max=1.0, help="Of recall@10.")] = 0.95,
@@ -130,8 +133,8 @@ def scale_command(
     """The rate at one level of recall from ten thousand to a million items, and its slope."""
     console = _console()
     try:
-        if data not in ("clustered", "random"):
-            raise ValueError(f"scale makes its data: clustered or random, not {data}")
+        if data not in synthetic.MAKERS:
+            raise ValueError(f"scale makes its data: {', '.join(synthetic.MAKERS)}, not {data}")
         wanted = datasets.Wanted(data, None, dim, _metric(metric), queries)
         plan = ann.plan_of(
             _words(peers), [10], [level], rounds=rounds, pass_s=pass_seconds, curve=False, yardstick=False

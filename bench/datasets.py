@@ -79,16 +79,16 @@ def load(wanted: Wanted, cache: Path = CACHE) -> Dataset:
     if wanted.name == "wordnet":
         base, queries, origin = _wordnet(wanted)
         metric = wanted.metric or "cosine"
-    elif wanted.name in ("clustered", "random"):
-        make = synthetic.clustered if wanted.name == "clustered" else synthetic.uniform
+    elif wanted.name in synthetic.MAKERS:
         n, dim = wanted.n or 100_000, wanted.dim or 128
-        base, queries = make(n, dim, SEED, wanted.queries or 4_000)
+        base, queries = synthetic.MAKERS[wanted.name](n, dim, SEED, wanted.queries or 4_000)
         metric, origin = wanted.metric or "l2", f"synthetic, seed {SEED}"
     elif wanted.name.startswith("hdf5:"):
         base, queries, metric, origin = _hdf5(Path(wanted.name.removeprefix("hdf5:")).expanduser())
         metric = wanted.metric or metric
     else:
-        raise DataError(f"no data is called {wanted.name!r}; use wordnet, clustered, random or hdf5:PATH")
+        known = ", ".join(["wordnet", *synthetic.MAKERS])
+        raise DataError(f"no data is called {wanted.name!r}; use {known} or hdf5:PATH")
     if wanted.dim is not None and base.shape[1] != wanted.dim:
         raise DataError(f"{wanted.name} has {base.shape[1]} dimensions, not {wanted.dim}; leave --dim out")
     rng = np.random.default_rng(SEED)

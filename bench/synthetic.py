@@ -1,6 +1,8 @@
-"""Seeded vectors: clusters on a low intrinsic dimension, and uniform directions as the worst case."""
+"""Seeded vectors: clusters of low and of full intrinsic dimension, and no structure as the worst case."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ GLOBAL_DIMENSION = 24
 LOCAL_DIMENSION = 12
 ITEMS_PER_CLUSTER = 250
 NOISE = 0.02
+BLOBS = 100
+BLOB_SIGMA = np.float32(0.5)
 _CHUNK = 65_536
 
 
@@ -49,6 +53,19 @@ def clustered(n: int, dim: int, seed: int, queries: int) -> tuple[Floats, Floats
     return draw(n), draw(queries)
 
 
+def blobs(n: int, dim: int, seed: int, queries: int) -> tuple[Floats, Floats]:
+    """Full-rank Gaussians around :data:`BLOBS` centres: harder than text, where ``clustered`` is easier."""
+    rng = np.random.default_rng([seed, n, dim, 2])
+    centres = rng.standard_normal((BLOBS, dim), dtype=np.float32)
+
+    def draw(count: int) -> Floats:
+        rows = BLOB_SIGMA * rng.standard_normal((count, dim), dtype=np.float32)
+        rows += centres[rng.integers(0, BLOBS, count)]
+        return rows
+
+    return draw(n), draw(queries)
+
+
 def uniform(n: int, dim: int, seed: int, queries: int) -> tuple[Floats, Floats]:
     """Standard normal items and queries: no structure at all, which no embedding model produces."""
     rng = np.random.default_rng([seed, n, dim, 1])
@@ -56,3 +73,10 @@ def uniform(n: int, dim: int, seed: int, queries: int) -> tuple[Floats, Floats]:
         rng.standard_normal((n, dim), dtype=np.float32),
         rng.standard_normal((queries, dim), dtype=np.float32),
     )
+
+
+MAKERS: dict[str, Callable[[int, int, int, int], tuple[Floats, Floats]]] = {
+    "clustered": clustered,
+    "blobs": blobs,
+    "random": uniform,
+}

@@ -29,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "common/cache_size.h"
 #include "common/epoch.h"
 #include "hnsw/id_table.h"
 #include "hnsw/index.h"
@@ -104,6 +105,7 @@ struct Index::Impl {
   void range_search(const float* query, float radius, std::size_t ef, const IdFilter* filter,
                     std::vector<std::int64_t>& ids, std::vector<float>& distances) const;
   void scores(const float* query, std::span<const std::int64_t> ids, float* distances) const;
+  [[nodiscard]] std::size_t walks_in_turn() const;
   void search_many(const float* queries, std::size_t n, std::size_t k, std::size_t ef, const IdFilter* filter,
                    std::int64_t* ids, float* distances, SearchStats* stats) const;
   struct Search; // one query on its way
@@ -252,8 +254,9 @@ struct Index::Impl {
   std::atomic<std::size_t> retired{0};
   std::atomic<unsigned> saving{0}; // snapshots being taken: no training, no relocation
   Counters counters;
-  std::atomic<float> stop_exponent{0};       // of the early stop; 0: none
-  std::atomic<std::size_t> calibrated_on{0}; // items there were
+  std::atomic<float> stop_exponent{0};          // of the early stop; 0: none
+  std::atomic<std::size_t> calibrated_on{0};    // items there were
+  std::size_t cache_bytes = last_level_cache(); // changed by tests only
 
   mutable std::mutex tag_mutex;
   Tag tag;

@@ -94,6 +94,7 @@ struct Walk {
   std::uint32_t* kept; // as many nodes: those whose first part of the row did not rule them out
   std::int32_t* parts; // and the sums over those first parts
   // The nearest `capacity` (at least 1) met; room for walk_margin more, in which distances are infinite.
+  // Fastest where both arrays begin at a multiple of 64 bytes.
   float* distances;
   std::uint32_t* slots;
   std::size_t size;
@@ -105,6 +106,13 @@ struct Walk {
   std::size_t rank;
   float stretch;
   float slack;
+  // Rows that will be read when the walk has ended: those of the nearest `ending` nodes, `ending_lines` of
+  // each, are asked for a few a step, once half of what is kept has been expanded. ending 0: none.
+  const std::byte* ending_rows;
+  std::size_t ending_stride;
+  std::size_t ending_lines;
+  std::size_t ending;
+  std::size_t asked; // for how many so far
   std::uint64_t hops;
   std::uint64_t computed;
 };

@@ -67,13 +67,17 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::ui
   return unseen_one_by_one(links, count, seen, limit, out);
 }
 
-inline unsigned not_above(const float* sixteen, float x) {
+inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
+  return insert_by_rank(w, distance, slot);
+}
+
+inline std::uint32_t not_above(const float* sixteen, float x) {
   const __m256 bound = _mm256_set1_ps(x);
   const auto mask = [&](const float* eight) {
     return static_cast<unsigned>(
         _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(eight), bound, _CMP_LE_OQ)));
   };
-  return static_cast<unsigned>(__builtin_popcount(mask(sixteen) | mask(sixteen + 8) << 8));
+  return mask(sixteen) | mask(sixteen + 8) << 8;
 }
 
 struct FloatRow {

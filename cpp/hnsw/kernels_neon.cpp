@@ -13,12 +13,17 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::ui
   return unseen_one_by_one(links, count, seen, limit, out);
 }
 
-inline unsigned not_above(const float* sixteen, float x) {
+inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
+  return insert_by_rank(w, distance, slot);
+}
+
+inline std::uint32_t not_above(const float* sixteen, float x) {
   const float32x4_t bound = vdupq_n_f32(x);
-  uint32x4_t ones = vdupq_n_u32(0);
-  for (std::size_t i = 0; i < 16; i += 4)
-    ones = vsubq_u32(ones, vcleq_f32(vld1q_f32(sixteen + i), bound)); // all ones is -1
-  return vaddvq_u32(ones);
+  const std::uint32_t places[4] = {1, 2, 4, 8};
+  std::uint32_t bits = 0;
+  for (unsigned i = 0; i < 16; i += 4)
+    bits |= vaddvq_u32(vandq_u32(vcleq_f32(vld1q_f32(sixteen + i), bound), vld1q_u32(places))) << i;
+  return bits;
 }
 
 struct Eight { // values

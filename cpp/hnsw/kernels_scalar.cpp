@@ -50,10 +50,14 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::ui
   return unseen_one_by_one(links, count, seen, limit, out);
 }
 
-inline unsigned not_above(const float* sixteen, float x) {
-  unsigned count = 0;
-  for (std::size_t i = 0; i < 16; ++i) count += sixteen[i] <= x ? 1u : 0u;
-  return count;
+inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
+  return insert_by_rank(w, distance, slot);
+}
+
+inline std::uint32_t not_above(const float* sixteen, float x) {
+  std::uint32_t bits = 0;
+  for (std::size_t i = 0; i < 16; ++i) bits |= (sixteen[i] <= x ? 1u : 0u) << i;
+  return bits;
 }
 
 struct FloatRow {

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t most_lines = 16;
 constexpr std::size_t float_lines = 2;
-constexpr std::size_t lines_alone = 8;
+constexpr std::size_t lines_alone = 24;
 
 constexpr float deviations = 2.5f; // of the error of a measured distance, in doubt()
 constexpr float of_a_step = 0.29f; // rounding to a grid is off by the root of 1/12 of its step, on average

@@ -77,6 +77,13 @@ class Probe {
     return measure_.part_scale == 0 ? row_lines_ : std::min(row_lines_, (measure_.n / 8 + 63) / 64);
   }
   void prefetch(Slot slot) const { prefetch(slot, row_lines_); }
+  // Has a walk ask for the rows of the n nearest it met, which are read when it has ended.
+  void ask_while_walking(std::size_t n, Walk& walk) const {
+    walk.ending_rows = measure_.rows;
+    walk.ending_stride = measure_.stride;
+    walk.ending_lines = lines_alone_;
+    walk.ending = n;
+  }
   // For a row that is read by itself, some while later.
   void prefetch_alone(Slot slot) const { prefetch(slot, lines_alone_); }
 

@@ -11,9 +11,15 @@ namespace embedcore::hnsw {
 
 namespace {
 
-constexpr std::size_t interleaved = 4; // walks that one thread goes on with in turn
+constexpr std::size_t most_in_turn = 4; // walks that one thread goes on with
 
 } // namespace
+
+// Where what walks read lies in a cache there is little to wait for, and each walk does best alone with the
+// first-level cache.
+std::size_t Index::Impl::walks_in_turn() const {
+  return storage.end() * storage.block_bytes() > cache_bytes ? most_in_turn : 1;
+}
 
 void Index::Impl::search_many(const float* queries, std::size_t n, std::size_t k, std::size_t ef,
                               const IdFilter* filter, std::int64_t* ids, float* distances,
@@ -36,10 +42,10 @@ void Index::Impl::search_many(const float* queries, std::size_t n, std::size_t k
     const Pin pin(*this);
     const Codec* codec = space.codec.load(std::memory_order_acquire);
     const std::size_t breadth = std::min(std::max(ef, k), static_cast<std::size_t>(storage.end()));
-    std::array<std::optional<Search>, interleaved> places;
-    std::array<Walk*, interleaved> walks{};
-    std::array<std::size_t, interleaved> numbers{}; // of the query, and of its place
-    std::array<std::size_t, interleaved> at{};
+    std::array<std::optional<Search>, most_in_turn> places;
+    std::array<Walk*, most_in_turn> walks{};
+    std::array<std::size_t, most_in_turn> numbers{}; // of the query, and of its place
+    std::array<std::size_t, most_in_turn> at{};
     std::size_t active = 0;
     std::size_t next = 0;
     const auto begin = [&](std::size_t place) {
@@ -57,7 +63,8 @@ void Index::Impl::search_many(const float* queries, std::size_t n, std::size_t k
         return;
       }
     };
-    for (std::size_t place = 0; place < interleaved; ++place) begin(place);
+    const std::size_t together = walks_in_turn();
+    for (std::size_t place = 0; place < together; ++place) begin(place);
     while (active != 0) {
       const WalkKernel walk = places[at[0]]->walking().walk();
       const std::size_t done = walk(walks.data(), active);

@@ -21,6 +21,9 @@ inline std::uint64_t since_ns(Clock::time_point started) {
 // search, the larger the share of those.
 inline std::size_t beam_for(std::size_t ef) { return ef < 64 ? 2 : 3; }
 
+// Originals beyond the k-th that are nearly always read in the end.
+constexpr std::size_t rerank_margin = 6;
+
 // The early stop looks at the distance of the k-th nearest, which of very few says little.
 constexpr std::size_t fewest_ranked = 10;
 
@@ -63,6 +66,7 @@ struct Index::Impl::Search {
     const Candidate start = impl.approach(walking(), from, 0, *lease);
     begin_walk(impl.storage, walking(), breadth, *lease);
     start_at(start, *lease);
+    if (coded()) exact.ask_while_walking(k + rerank_margin, lease->walk);
   }
   void finish(std::size_t k) {
     end_walk(*lease);

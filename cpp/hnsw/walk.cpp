@@ -29,6 +29,13 @@ inline void gather(const Probe& probe, Links links, Scratch& scratch, Accept acc
   }
 }
 
+constexpr std::size_t line = 64;
+
+template <class T>
+T* aligned(T* at) {
+  return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(at) + line - 1) & ~std::uintptr_t{line - 1});
+}
+
 struct Farther { // makes std heaps yield the nearest first
   bool operator()(const Candidate& a, const Candidate& b) const { return nearer(b, a); }
 };
@@ -95,14 +102,14 @@ void begin_walk(const Storage& storage, const Probe& probe, const Breadth& bread
   walk.kept = scratch.fresh.data();
   walk.parts = scratch.parts.data();
   walk.capacity = breadth.capacity;
-  const std::size_t places = walk.capacity + walk_margin;
+  const std::size_t places = walk.capacity + walk_margin + line / sizeof(float);
   if (scratch.nearest.size() < places) {
     scratch.nearest.resize(places);
     scratch.nearest_slots.resize(places);
   }
   std::fill_n(scratch.nearest.begin(), places, std::numeric_limits<float>::infinity());
-  walk.distances = scratch.nearest.data();
-  walk.slots = scratch.nearest_slots.data();
+  walk.distances = aligned(scratch.nearest.data());
+  walk.slots = aligned(scratch.nearest_slots.data());
 }
 
 void start_at(Candidate start, Scratch& scratch) {

@@ -10,6 +10,7 @@
 
 #include "hnsw/kernel_set.h"
 #include "hnsw/tile_loop.h"
+#include "hnsw/walk_queue.h"
 
 namespace embedcore::hnsw {
 
@@ -45,6 +46,11 @@ struct Four {
     return {{m.rows + slots[0] * m.stride, m.rows + slots[1] * m.stride, m.rows + slots[2] * m.stride,
              m.rows + slots[3] * m.stride}};
   }
+  // Of the first n of them, n at least 1: the last one stands for those that are missing.
+  static Four of(const Measure& m, const std::uint32_t* slots, std::size_t n) {
+    return {{m.rows + slots[0] * m.stride, m.rows + slots[n > 1 ? 1 : 0] * m.stride,
+             m.rows + slots[n > 2 ? 2 : n - 1] * m.stride, m.rows + slots[n > 3 ? 3 : n - 1] * m.stride}};
+  }
 };
 
 template <class Row>
@@ -75,70 +81,16 @@ void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, fl
   }
 }
 
-// Sixteen values at any alignment.
-using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
-using Words = std::uint32_t __attribute__((vector_size(64), aligned(4), may_alias));
-
-// How many of sixteen values are not above x; each kernels_*.cpp has its own.
-inline unsigned not_above(const float* sixteen, float x);
-
-// How many of n ascending values, behind which infinities follow, are not above x.
-inline std::size_t rank_of(const float* values, std::size_t n, float x) {
-  std::size_t low = 0;
-  while (n > 64) {
-    const std::size_t half = n / 2;
-    low += values[low + half] <= x ? half : 0;
-    n -= half;
-  }
-  std::size_t below = 0;
-  for (std::size_t i = 0; i < n; i += 16) below += not_above(values + low + i, x);
-  return low + below;
-}
-
-// Moves values [at, size) up by one; what lies behind them moves too, up to sixteen places. A block is read
-// before the one ahead of it is written over its first place.
-template <class Sixteen, class T>
-inline void make_room(T* values, std::size_t at, std::size_t size) {
-  // Copied, not cast: of a type that comes as an argument clang forgets that it may lie at any alignment.
-  Sixteen block;
-  __builtin_memcpy(&block, values + at, sizeof(block));
-  for (; at < size; at += 16) {
-    Sixteen next;
-    __builtin_memcpy(&next, values + at + 16, sizeof(next));
-    __builtin_memcpy(values + at + 1, &block, sizeof(block));
-    block = next;
-  }
-}
-
 inline void ask_for_links(const Walk& w, std::uint32_t slot) {
   const std::byte* links = w.blocks + slot * w.block_bytes;
   for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
 }
 
-inline void push(Walk& w, float distance, std::uint32_t slot) {
-  const std::size_t at = rank_of(w.distances, w.size, distance);
+inline std::size_t push(Walk& w, float distance, std::uint32_t slot) {
+  const std::size_t at = insert(w, distance, slot);
   if (at < w.next + w.beam) ask_for_links(w, slot); // likely to be expanded soon
-  make_room<Floats>(w.distances, at, w.size);
-  make_room<Words>(w.slots, at, w.size);
-  w.distances[at] = distance;
-  w.slots[at] = slot;
-  if (w.size < w.capacity) {
-    ++w.size;
-  } else {
-    w.distances[w.capacity] = __builtin_inff(); // the farthest, pushed over the end
-  }
   w.next = at < w.next ? at : w.next;
-}
-
-// Beyond this a node is not worth keeping: the farthest of a full queue, or what the early stop says.
-inline float bound_of(const Walk& w) {
-  float bound = w.size < w.capacity ? __builtin_inff() : w.distances[w.size - 1];
-  if (w.rank != 0 && w.size >= w.rank) {
-    const float ranked = w.distances[w.rank - 1];
-    const float stop = ranked + (w.stretch - 1) * (ranked < 0 ? -ranked : ranked) + w.slack;
-    bound = stop < bound ? stop : bound;
-  }
-  return bound;
+  return at;
 }
 
 // Only against a bound can the first part of a row rule a node out.
@@ -184,6 +136,18 @@ inline void gather(Walk& w, std::uint32_t slot) {
   }
 }
 
+// A few of the rows that will be read at the end, so that they come while the walk goes on; all at once they
+// would keep it waiting.
+inline void ask_for_ending(Walk& w) {
+  std::size_t end = w.asked + w.beam;
+  if (end > w.ending) end = w.ending;
+  if (end > w.size) end = w.size;
+  for (; w.asked < end; ++w.asked) {
+    const std::byte* row = w.ending_rows + (w.slots[w.asked] & slot_bits) * w.ending_stride;
+    for (std::size_t line = 0; line < w.ending_lines; ++line) prefetch(row + 64 * line);
+  }
+}
+
 // Takes the nearest nodes that are not expanded yet and gathers what they link to; false when there is
 // none worth it.
 inline bool expand(Walk& w) {
@@ -210,56 +174,72 @@ inline bool expand(Walk& w) {
     ask_for_links(w, w.slots[likely]);
     ++asked;
   }
+  if (w.asked < w.ending && w.next >= w.capacity / 2) ask_for_ending(w);
   return taken != 0;
 }
 
 constexpr std::size_t part_chunk = 8;
+
+// Those of n rows whose first part does not rule them out go to kept, and the sums over the first parts to
+// parts; returns how many. Arrays are as long as the next multiple of four.
+template <class Row>
+inline std::size_t judge(const Measure& m, const std::uint32_t* slots, std::size_t n, float least,
+                         std::uint32_t* kept, std::int32_t* parts) {
+  const auto* query = static_cast<const typename Row::Query*>(m.query);
+  std::size_t count = 0;
+  if constexpr (requires { Row::judge4; }) {
+    for (std::size_t i = 0; i < n; i += 4)
+      count += Row::judge4(query, Four::of(m, slots + i, n - i), m.n, slots + i, n - i, least, kept + count,
+                           parts + count);
+  } else {
+    // Without branches: which node passes cannot be foretold.
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::int32_t part = Row::part(query, m.rows + slots[i] * m.stride, m.n);
+      kept[count] = slots[i];
+      parts[count] = part;
+      count += static_cast<float>(part) > least ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+// Distances of n rows from the sums over their first parts; arrays as above.
+template <class Row>
+inline void complete(const Measure& m, const std::uint32_t* slots, const std::int32_t* parts, std::size_t n,
+                     float* distances) {
+  const auto* query = static_cast<const typename Row::Query*>(m.query);
+  if constexpr (requires { Row::complete4; }) {
+    for (std::size_t i = 0; i < n; i += 4)
+      Row::complete4(query, Four::of(m, slots + i, n - i), m.n, parts + i, m.offset, m.scale, distances + i);
+  } else {
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::int32_t rest = Row::rest(query, m.rows + slots[i] * m.stride, m.n);
+      distances[i] = m.offset + m.scale * static_cast<float>(parts[i] + rest);
+    }
+  }
+}
+
+// The sum over the first part that a row nearer than bound exceeds: the scale is negative.
+inline float least_part(const Measure& m, float bound) { return (bound - m.part_offset) / m.part_scale; }
 
 // Nodes that the first part of their rows does not rule out go to kept; the rest of their rows is asked for.
 // Then their distances go to buffer.
 template <class Row>
 inline std::size_t measure_in_parts(Walk& w, const std::uint32_t* fresh, std::size_t n, float bound) {
   const Measure& m = w.measure;
-  const auto* query = static_cast<const typename Row::Query*>(m.query);
-  std::int32_t* const parts = w.parts;
-  std::uint32_t* const kept = w.kept;
-  const float least = (bound - m.part_offset) / m.part_scale; // the scale is negative
+  const float least = least_part(m, bound);
   std::size_t count = 0;
   // Some at a time, so that the rest of the first comes while the parts of the last are summed.
   for (std::size_t from = 0; from < n; from += part_chunk) {
-    const std::size_t end = n - from < part_chunk ? n : from + part_chunk;
-    std::int32_t sums[part_chunk];
-    std::size_t i = from;
-    if constexpr (requires { Row::part4; }) {
-      for (; i + 4 <= end; i += 4) Row::part4(query, Four::of(m, fresh + i), m.n, sums + (i - from));
-    }
-    for (; i < end; ++i) sums[i - from] = Row::part(query, m.rows + fresh[i] * m.stride, m.n);
-    const std::size_t first = count;
-    // Without branches: which node passes cannot be foretold.
-    for (i = from; i < end; ++i) {
-      const std::int32_t part = sums[i - from];
-      kept[count] = fresh[i];
-      parts[count] = part;
-      count += static_cast<float>(part) > least ? 1 : 0;
-    }
-    for (i = first; i < count; ++i) {
-      const std::byte* row = m.rows + kept[i] * m.stride;
+    const std::size_t left = n - from < part_chunk ? n - from : part_chunk;
+    std::size_t i = count;
+    count += judge<Row>(m, fresh + from, left, least, w.kept + count, w.parts + count);
+    for (; i < count; ++i) {
+      const std::byte* row = m.rows + w.kept[i] * m.stride;
       for (std::size_t line = w.part_lines; line < w.row_lines; ++line) prefetch(row + 64 * line);
     }
   }
-  std::size_t i = 0;
-  if constexpr (requires { Row::rest4; }) {
-    for (; i + 4 <= count; i += 4) {
-      std::int32_t rests[4];
-      Row::rest4(query, Four::of(m, kept + i), m.n, rests);
-      for (std::size_t j = 0; j < 4; ++j)
-        w.buffer[i + j] = m.offset + m.scale * static_cast<float>(parts[i + j] + rests[j]);
-    }
-  }
-  for (; i < count; ++i) {
-    const std::int32_t rest = Row::rest(query, m.rows + kept[i] * m.stride, m.n);
-    w.buffer[i] = m.offset + m.scale * static_cast<float>(parts[i] + rest);
-  }
+  complete<Row>(m, w.kept, w.parts, count, w.buffer);
   return count;
 }
 
@@ -280,10 +260,15 @@ inline void score(Walk& w) {
   } else {
     measure<Row>(w.measure, fresh, n, w.buffer);
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    if (!(w.buffer[i] < bound)) continue;
-    push(w, w.buffer[i], fresh[i]);
-    bound = bound_of(w);
+  for (std::size_t from = 0; from < n; from += 16) {
+    std::uint32_t near = not_above(w.buffer + from, bound);
+    if (n - from < 16) near &= (1u << (n - from)) - 1;
+    for (; near != 0; near &= near - 1) {
+      const std::size_t i = from + static_cast<unsigned>(__builtin_ctz(near));
+      if (!(w.buffer[i] < bound)) continue;
+      const std::size_t at = push(w, w.buffer[i], fresh[i]);
+      if (at < w.rank || w.size == w.capacity) bound = bound_of(w);
+    }
   }
 }
 
@@ -303,31 +288,27 @@ std::size_t nearest(const Measure& m, const std::uint32_t* slots, std::size_t co
   std::size_t best = count;
   float distances[chunk];
   std::uint32_t kept[chunk];
-  std::size_t places[chunk];
+  std::int32_t parts[chunk];
   for (std::size_t from = 0; from < count; from += chunk) {
     const std::size_t n = count - from < chunk ? count - from : chunk;
-    std::size_t left = 0;
+    const std::uint32_t* of = slots + from;
+    std::size_t left = n;
     if constexpr (requires { Row::part; }) {
-      const auto* query = static_cast<const typename Row::Query*>(m.query);
-      const float least = m.part_scale != 0 ? (*bound - m.part_offset) / m.part_scale : 0;
-      for (std::size_t i = 0; i < n; ++i) {
-        const std::uint32_t slot = slots[from + i];
-        if (m.part_scale != 0 && static_cast<float>(Row::part(query, m.rows + slot * m.stride, m.n)) <= least)
-          continue;
-        kept[left] = slot;
-        places[left++] = from + i;
+      if (m.part_scale != 0) {
+        left = judge<Row>(m, of, n, least_part(m, *bound), kept, parts);
+        complete<Row>(m, kept, parts, left, distances);
+        of = kept;
+      } else {
+        measure<Row>(m, of, n, distances);
       }
     } else {
-      for (; left < n; ++left) {
-        kept[left] = slots[from + left];
-        places[left] = from + left;
-      }
+      measure<Row>(m, of, n, distances);
     }
-    measure<Row>(m, kept, left, distances);
     for (std::size_t i = 0; i < left; ++i) {
       if (!(distances[i] < *bound)) continue;
       *bound = distances[i];
-      best = places[i];
+      best = from;
+      while (slots[best] != of[i]) ++best;
     }
   }
   return best;

@@ -10,8 +10,8 @@ namespace {
 constexpr std::uint32_t dim = 32;
 
 // Rows of k of one call against calls of search, effort included.
-void expect_same(const Index& index, const std::vector<float>& queries, std::size_t k, std::size_t ef,
-                 const hnsw::IdFilter* filter = nullptr) {
+void expect_same_now(const Index& index, const std::vector<float>& queries, std::size_t k, std::size_t ef,
+                     const hnsw::IdFilter* filter) {
   const std::size_t n = queries.size() / dim;
   std::vector<std::int64_t> ids(n * k, 77);
   std::vector<float> distances(n * k, 77.0f);
@@ -31,6 +31,15 @@ void expect_same(const Index& index, const std::vector<float>& queries, std::siz
     wrong += effort.hops == stats[q].hops && effort.distances == stats[q].distances ? 0u : 1u;
   }
   CHECK_EQ(wrong, std::size_t{0});
+}
+
+// The same with walks in turn, as in an index that is larger than the cache, and one after another.
+void expect_same(Index& index, const std::vector<float>& queries, std::size_t k, std::size_t ef,
+                 const hnsw::IdFilter* filter = nullptr) {
+  for (const std::size_t cache : {std::size_t{0}, std::numeric_limits<std::size_t>::max()}) {
+    hnsw::IndexTestPeer::impl(index).cache_bytes = cache;
+    expect_same_now(index, queries, k, ef, filter);
+  }
 }
 
 } // namespace
@@ -92,6 +101,7 @@ TEST(tombstones_crowded_around_the_queries_hide_nothing) {
     CHECK_EQ(index->remove(numbered(0, 395)), std::size_t{395});
     const auto queries = random_rows(random, 10, dim);
     expect_same(*index, queries, 10, 10);
+    hnsw::IndexTestPeer::impl(*index).cache_bytes = 0;
     std::vector<std::int64_t> ids(100);
     std::vector<float> distances(100);
     index->search_many(queries.data(), 10, 10, 10, nullptr, ids.data(), distances.data());
