@@ -23,6 +23,7 @@ LONGER = 10  # times as long as in `make test`, for each test of a round
 
 # Program of build/*/tests/cpp, and a part of the names of its tests.
 TESTS = [
+    ("test_memory", "memory_runs_out"),
     ("test_hnsw", "at_once"),
     ("test_hnsw", "explored"),
     ("test_hnsw", "calls_on_an_item_can_be_ordered"),

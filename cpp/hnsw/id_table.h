@@ -35,8 +35,8 @@
 // Atomics: cells are exchanged with acq_rel and loaded with acquire, so that whoever reads a slot sees its
 // node complete; `next` and the table likewise. Counters only decide when to grow.
 //
-// Host gives: id_of(slot); retire(table's destruction), as EpochDomain::retire. The tests run this over all
-// interleavings with a host and atomics of their own.
+// Host gives: id_of(slot); retire(callback), retire(callback, callback), as EpochDomain::retire. The tests
+// run this over all interleavings with a host and atomics of their own.
 //
 // When not to use it: where ids are removed for good by the million while none is added (cells of the dead
 // stay until the next move), or where the key is not in the value.
@@ -47,6 +47,7 @@
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "common/mutant.h"
@@ -65,6 +66,8 @@ class BasicIdTable {
     Table* table = table_.load(std::memory_order_acquire);
     delete table->next.load(std::memory_order_acquire);
     delete table;
+    for (Table* left = left_.load(std::memory_order_acquire); left != nullptr;)
+      delete std::exchange(left, left->below);
   }
   BasicIdTable(const BasicIdTable&) = delete;
   BasicIdTable& operator=(const BasicIdTable&) = delete;
@@ -99,7 +102,7 @@ class BasicIdTable {
   }
 
   // Retires slots, which their ids are not mapped to any more: calls free() when neither the table nor a
-  // reader can name them. Pre-condition: nothing else leads to them.
+  // reader can name them. Pre-condition: nothing else leads to them. std::bad_alloc: nothing was retired.
   template <class Free>
   void give_up(const std::vector<Slot>& slots, Free free);
 
@@ -145,6 +148,7 @@ class BasicIdTable {
   Host host_;
   const std::size_t fewest_;
   typename Atomics::template Atomic<Table*> table_;
+  typename Atomics::template Atomic<Table*> left_{nullptr}; // stays as long as this: no memory to retire it
   typename Atomics::template Atomic<std::size_t> mapped_{0};
 };
 
@@ -256,14 +260,11 @@ void BasicIdTable<A, H, n>::give_up(const std::vector<Slot>& slots, Free free) {
     if (still_names(slot)) named.push_back(slot);
   }
   if (named.empty()) return host_.retire(free);
-  const auto forget_all = [this, named = std::move(named)] {
+  auto forget_all = [this, named = std::move(named)] {
     for (const Slot slot : named) forget(slot);
   };
   if (mutant("early_forget")) return forget_all(), host_.retire(free);
-  host_.retire([this, forget_all, free] {
-    forget_all();
-    host_.retire(free);
-  });
+  host_.retire(std::move(forget_all), std::move(free));
 }
 
 template <class A, class H, std::size_t n>

@@ -54,12 +54,14 @@ class Verification {
   enum class State : std::uint32_t { running, sound, damaged, stopped };
 
   void run();
+  State look();
   void end(State state);
 
   const std::string path_;
   const SnapshotFile file_;
   const std::vector<Work> work_;
-  std::string message_;
+  std::vector<std::byte> buffer_; // a chunk
+  std::string message_;           // of damage; empty where there was no memory for one
   std::atomic<State> state_{State::running};
   std::atomic<bool> stop_{false};
   std::thread thread_;
