@@ -27,6 +27,7 @@ TESTS = [
     ("test_hnsw", "at_once"),
     ("test_hnsw", "explored"),
     ("test_hnsw", "calls_on_an_item_can_be_ordered"),
+    ("test_hnsw", "every_flipped_byte"),
     ("test_dualwrite", "threads_"),
 ]
 KILLS = 500  # of the crash loop, in each round

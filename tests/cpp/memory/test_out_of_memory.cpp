@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -310,11 +309,11 @@ TEST(memory_runs_out_while_nodes_are_moved) {
 // Slots that come free meanwhile are kept back.
 TEST(memory_runs_out_while_an_index_is_compacted_and_saved) {
   CHECK(starve({churned_world(plain, 60), [](World& w) {
-                  Index::Impl& x = w.inside();
-                  std::optional<hnsw::SlotHold::Guard> hold(x.hold);
-                  w.index->compact();
-                  w.index->compact();
-                  hold.reset();
+                  {
+                    const hnsw::SlotHold::Guard hold(w.inside().hold);
+                    w.index->compact();
+                    w.index->compact();
+                  }
                   return w.index->tombstones() == 0;
                 }}) > 10);
 }
