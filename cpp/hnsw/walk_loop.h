@@ -75,9 +75,10 @@ void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, fl
   }
 }
 
-// Sixteen values at any alignment.
-using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
-using Words = std::uint32_t __attribute__((vector_size(64), aligned(4), may_alias));
+// Sixteen values at any alignment. The attributes stand at the names: behind the = clang drops aligned.
+using Floats __attribute__((vector_size(64), aligned(4), may_alias)) = float;
+using Words __attribute__((vector_size(64), aligned(4), may_alias)) = std::uint32_t;
+static_assert(alignof(Floats) == alignof(float) && alignof(Words) == alignof(std::uint32_t));
 
 // How many of sixteen values are not above x; each kernels_*.cpp has its own.
 inline unsigned not_above(const float* sixteen, float x);
