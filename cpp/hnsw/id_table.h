@@ -134,6 +134,12 @@ class BasicIdTable {
   void forget(Slot slot);
   [[nodiscard]] std::uint32_t find_in(const Table& table, std::int64_t id) const;
   Table* writable(Table* table, std::int64_t id);
+  struct Place {
+    Table& table;
+    Cell& cell;
+    std::uint32_t seen;
+  };
+  [[nodiscard]] Place place_of(std::int64_t id);
   bool claim(Table& table);
   void grow(Table& table);
   void move_cell(Table& to, Cell& from);
@@ -192,38 +198,38 @@ auto BasicIdTable<A, H, n>::writable(Table* table, std::int64_t id) -> Table* {
   return table;
 }
 
+// Where the id is changed now: its cell, or the empty one at the end of its chain, as it was a moment ago.
+template <class A, class H, std::size_t n>
+auto BasicIdTable<A, H, n>::place_of(std::int64_t id) -> Place {
+  for (;;) {
+    Table* table = writable(table_.load(std::memory_order_acquire), id);
+    for (Chain chain(*table, id);; chain.go_on()) {
+      const std::uint32_t cell = chain.load();
+      if ((cell & id_cell::frozen) != 0) break; // moving: again, in the next one
+      if (cell == id_cell::empty || is_of(cell, id)) return {*table, chain.cell(), cell};
+    }
+  }
+}
+
 template <class A, class H, std::size_t n>
 template <class Replacing>
 Slot BasicIdTable<A, H, n>::put(Slot slot, Replacing replacing) {
   const std::int64_t id = host_.id_of(slot);
-  const std::uint32_t wanted = id_cell::live(slot);
   bool told = false;
   for (;;) {
-    Table* table = writable(table_.load(std::memory_order_acquire), id);
-    Chain chain(*table, id);
-    for (std::uint32_t cell = chain.load();;) {
-      if ((cell & id_cell::frozen) != 0) break; // moving: again, in the next one
-      if (cell == id_cell::empty) {
-        if (!claim(*table)) break;
-        if (exchange(chain.cell(), cell, wanted)) {
-          mapped_.fetch_add(1, std::memory_order_relaxed);
-          return no_slot;
-        }
-        table->claimed.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
-      } else if (is_of(cell, id)) {
-        const bool replaces = id_cell::is_live(cell);
-        if (replaces && !told) replacing();
-        told = told || replaces;
-        const std::uint32_t before = cell;
-        if (!exchange(chain.cell(), cell, wanted)) continue;
-        if (replaces) return id_cell::slot_of(before);
-        mapped_.fetch_add(1, std::memory_order_relaxed);
-        return no_slot;
-      } else {
-        chain.go_on();
-        cell = chain.load();
-      }
+    const Place at = place_of(id);
+    const bool replaces = id_cell::is_live(at.seen);
+    const bool claims = at.seen == id_cell::empty;
+    if (claims && !claim(at.table)) continue;
+    if (replaces && !told) replacing();
+    told = told || replaces;
+    std::uint32_t seen = at.seen;
+    if (exchange(at.cell, seen, id_cell::live(slot))) {
+      if (replaces) return id_cell::slot_of(at.seen);
+      mapped_.fetch_add(1, std::memory_order_relaxed);
+      return no_slot;
     }
+    if (claims) at.table.claimed.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
   }
 }
 
@@ -232,23 +238,14 @@ template <class Erasing>
 Slot BasicIdTable<A, H, n>::erase(std::int64_t id, Erasing erasing) {
   bool told = false;
   for (;;) {
-    Table* table = writable(table_.load(std::memory_order_acquire), id);
-    Chain chain(*table, id);
-    for (std::uint32_t cell = chain.load();;) {
-      if ((cell & id_cell::frozen) != 0) break; // moving: again, in the next one
-      if (cell == id_cell::empty) return no_slot;
-      if (is_of(cell, id)) {
-        if (!id_cell::is_live(cell)) return no_slot;
-        if (!told) erasing();
-        told = true;
-        const std::uint32_t before = cell;
-        if (!exchange(chain.cell(), cell, cell | id_cell::erased)) continue;
-        mapped_.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
-        return id_cell::slot_of(before);
-      }
-      chain.go_on();
-      cell = chain.load();
-    }
+    const Place at = place_of(id);
+    if (!id_cell::is_live(at.seen)) return no_slot;
+    if (!told) erasing();
+    told = true;
+    std::uint32_t seen = at.seen;
+    if (!exchange(at.cell, seen, at.seen | id_cell::erased)) continue;
+    mapped_.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
+    return id_cell::slot_of(at.seen);
   }
 }
 

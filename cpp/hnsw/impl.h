@@ -15,10 +15,9 @@
 //   * A reader that finds begun at its end equal to ended at its start has seen no change half
 //     done; otherwise it asks the id table about every candidate, which is the one truth, and drops repeated
 //     ids.
-//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange; a search notes at its
-//   start
-//     what seen_switches gives. Of a tombstone with a larger number it has to look for the item elsewhere; of
-//     any other one it has, by the same order, seen the exchange before it began.
+//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange; a search notes at
+//     its start what seen_switches gives. Of a tombstone with a larger number it has to look for the item
+//     elsewhere; of any other one it has, by the same order, seen the exchange before it began.
 #pragma once
 
 #include <atomic>

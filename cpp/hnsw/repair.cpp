@@ -58,8 +58,7 @@ Slot Index::Impl::leave_entry() {
   const std::unique_lock alone(gate);
   if (leaves()) {
     if (best.empty() || !attached(best.slot)) best = best_entry(no_slot);
-    // An insert that came meanwhile may be higher: below the entry that leaves, so that it did not become
-    // one.
+    // What was added meanwhile may be higher than this, though not than the entry that leaves.
     const Entry fresh = Entry::of(highest_new.load(std::memory_order_acquire));
     if (!fresh.empty() && attached(fresh.slot) && fresh.level > best.level) best = fresh;
     set_entry(best);

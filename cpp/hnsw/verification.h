@@ -3,9 +3,8 @@
 // Guarantee: once verified() is true every byte that was mapped was as written. When damage is found,
 // health() fails from then on, for good.
 //
-//   state_   running -> sound | damaged | stopped. The thread stores it (release) after message_; readers
-//   load it
-//            (acquire) before they look at that.
+//   state_   running -> sound | damaged | stopped. The thread stores it (release) after message_;
+//            readers load it (acquire) before they look at that.
 //
 // Reads the file, not the mapping: writers may have changed pages of their own there meanwhile. What the
 // system cannot read while a search stands on that page is no checksum error but SIGBUS: a failing disk ends

@@ -70,7 +70,7 @@ const Kind small_kinds[] = {{hnsw::Dtype::float16, hnsw::Codes::int8},
 
 // A bit of each byte, of those that are not zero two: one where the file is read, one where it is mapped. In
 // `make torture` all bits in both ways.
-TEST(every_flipped_byte_of_a_snapshot_is_found) {
+SLOW_TEST(every_flipped_byte_of_a_snapshot_is_found) {
   const bool all = from_environment("EMBEDCORE_STRESS", 1) > 1;
   const auto other = static_cast<unsigned>(from_environment("EMBEDCORE_SEED", 0));
   for (const Kind kind : small_kinds) {
@@ -91,7 +91,7 @@ TEST(every_flipped_byte_of_a_snapshot_is_found) {
   }
 }
 
-TEST(every_truncation_of_a_snapshot_and_any_extension_is_found) {
+SLOW_TEST(every_truncation_of_a_snapshot_and_any_extension_is_found) {
   for (const Kind kind : small_kinds) {
     const Folder folder;
     CHECK(small(kind)->save(folder.file("good")).ok());

@@ -170,13 +170,13 @@ auto churned_world(Kind kind, std::size_t items) {
 
 TEST(memory_runs_out_while_the_first_item_is_added) { CHECK(starve(adding({5}, world_of(plain, 0))) > 3); }
 
-TEST(memory_runs_out_while_an_item_is_added) {
+SLOW_TEST(memory_runs_out_while_an_item_is_added) {
   CHECK(starve(adding({1000}, world_of(plain, 40))) > 10);
   CHECK(starve(adding({1000}, world_of(coded, 260))) > 10);
   CHECK(starve(adding({1000}, world_of(packed, 260))) > 10);
 }
 
-TEST(memory_runs_out_while_an_item_is_replaced) {
+SLOW_TEST(memory_runs_out_while_an_item_is_replaced) {
   CHECK(starve(adding({7}, world_of(plain, 40))) > 10);
   CHECK(starve(adding({200}, churned_world(coded, 390))) > 10);
 }
@@ -187,12 +187,12 @@ TEST(memory_runs_out_while_threads_add_items) {
 }
 
 // The id table has 640 cells for use and keeps 64 of them back.
-TEST(memory_runs_out_while_the_id_table_grows) {
+SLOW_TEST(memory_runs_out_while_the_id_table_grows) {
   CHECK(starve(adding(numbered(2000, 70), world_of(plain, 572))) > 10);
 }
 
 // So many adds at once that what the table keeps back does not suffice: put itself asks for memory.
-TEST(memory_runs_out_while_an_item_is_published) {
+SLOW_TEST(memory_runs_out_while_an_item_is_published) {
   const std::int64_t id = 1000;
   std::mt19937 random(74);
   const Vector vector = random_vector(random, dim);
@@ -229,7 +229,7 @@ TEST(memory_runs_out_while_an_item_is_published) {
   CHECK(starve({world, run, [&](World& w) { w.oracle.items[id] = vector; }}) > 0);
 }
 
-TEST(memory_runs_out_for_the_guards_of_epochs) {
+SLOW_TEST(memory_runs_out_for_the_guards_of_epochs) {
   const Operation add = adding({1000}, world_of(plain, 40));
   CHECK(starve({add.world,
                 [&add](World& w) {
@@ -253,7 +253,7 @@ TEST(memory_runs_out_for_the_guards_of_epochs) {
                 }}) > 10);
 }
 
-TEST(memory_runs_out_while_codes_are_trained) {
+SLOW_TEST(memory_runs_out_while_codes_are_trained) {
   CHECK(starve(adding(numbered(2000, 10), world_of(coded, 250))) > 10);
   // Anew: what is there is taken away first.
   CHECK(starve({[] {
@@ -270,7 +270,7 @@ TEST(memory_runs_out_while_codes_are_trained) {
                 }}) > 3);
 }
 
-TEST(memory_runs_out_while_items_are_removed) {
+SLOW_TEST(memory_runs_out_while_items_are_removed) {
   const auto ids = numbered(3, 20);
   starve({world_of(plain, 40),
           [ids](World& w) {
@@ -282,7 +282,7 @@ TEST(memory_runs_out_while_items_are_removed) {
           }});
 }
 
-TEST(memory_runs_out_while_an_index_is_compacted) {
+SLOW_TEST(memory_runs_out_while_an_index_is_compacted) {
   for (const Kind kind : {plain, coded}) {
     CHECK(starve({churned_world(kind, kind.codes == coded.codes ? 270 : 60), [](World& w) {
                     w.index->compact();
@@ -291,7 +291,7 @@ TEST(memory_runs_out_while_an_index_is_compacted) {
   }
 }
 
-TEST(memory_runs_out_while_nodes_are_moved) {
+SLOW_TEST(memory_runs_out_while_nodes_are_moved) {
   for (const Kind kind : {plain, coded}) {
     CHECK(starve({[kind] {
                     auto world = churned_world(kind, kind.codes == coded.codes ? 270 : 60)();
@@ -307,7 +307,7 @@ TEST(memory_runs_out_while_nodes_are_moved) {
 }
 
 // Slots that come free meanwhile are kept back.
-TEST(memory_runs_out_while_an_index_is_compacted_and_saved) {
+SLOW_TEST(memory_runs_out_while_an_index_is_compacted_and_saved) {
   CHECK(starve({churned_world(plain, 60), [](World& w) {
                   {
                     const hnsw::SlotHold::Guard hold(w.inside().hold);
@@ -318,7 +318,7 @@ TEST(memory_runs_out_while_an_index_is_compacted_and_saved) {
                 }}) > 10);
 }
 
-TEST(memory_runs_out_while_an_index_is_saved) {
+SLOW_TEST(memory_runs_out_while_an_index_is_saved) {
   const Folder folder;
   for (const Kind kind : {plain, packed}) {
     CHECK(starve({churned_world(kind, kind.codes == packed.codes ? 270 : 60), [&folder](World& w) {
@@ -330,7 +330,7 @@ TEST(memory_runs_out_while_an_index_is_saved) {
   }
 }
 
-TEST(memory_runs_out_while_an_index_is_loaded) {
+SLOW_TEST(memory_runs_out_while_an_index_is_loaded) {
   const Folder folder;
   for (const bool mapped : {false, true}) {
     for (const Kind kind : {plain, packed}) {
@@ -348,7 +348,7 @@ TEST(memory_runs_out_while_an_index_is_loaded) {
   }
 }
 
-TEST(memory_runs_out_while_an_index_is_searched) {
+SLOW_TEST(memory_runs_out_while_an_index_is_searched) {
   struct Even : hnsw::IdFilter {
     [[nodiscard]] bool allows(std::int64_t id) const override { return id % 2 == 0; }
   };
