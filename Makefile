@@ -68,6 +68,7 @@ format: build ## Rewrite sources in the project's format
 .PHONY: sanitize
 sanitize: build ## C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
 	for preset in asan ubsan tsan; do cmake --workflow --preset $$preset || exit 1; done
+	@grep -h 'left to make torture' build/tsan/Testing/Temporary/LastTest.log || true
 
 .PHONY: mutants
 mutants: build ## Plant faults in the C++ and Python sources, one after another: a test must find each

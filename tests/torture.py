@@ -1,8 +1,8 @@
 """The stress tests for as long as wanted, round after round with other random numbers: ``make torture``.
 
-Every round runs the programs below as built for release and under ThreadSanitizer, then the tests of pytest
-below and the simulation study of the gates, then kills a platform some hundred times. The first failure ends
-it, with the command that repeats it.
+Every round runs the programs below as built for release and under ThreadSanitizer, there also what
+``make sanitize`` leaves out, then the tests of pytest below and the simulation study of the gates, then kills
+a platform some hundred times. The first failure ends it, with the command that repeats it.
 
     python tests/torture.py --minutes 60
 """
@@ -28,6 +28,8 @@ TESTS = [
     ("test_hnsw", "calls_on_an_item_can_be_ordered"),
     ("test_dualwrite", "threads_"),
 ]
+RELEASE_TESTS = [("test_hnsw", "every_flipped_byte"), ("test_memory", "memory_runs_out")]
+TSAN_TESTS = [("test_hnsw", "--slow"), ("test_memory", "--slow")]  # not longer than in `make test`
 KILLS = 500  # of the crash loop, in each round
 
 # Of pytest, once a round: each draws its random numbers from the same two settings.
@@ -36,7 +38,7 @@ PYTHON_TESTS = ["tests/python/store/test_power_loss.py"]
 
 def build(preset: str) -> None:
     subprocess.run(["cmake", "--preset", preset, "--log-level=WARNING"], cwd=ROOT, check=True)
-    programs = sorted({program for program, _ in TESTS})
+    programs = sorted({program for program, _ in TESTS + RELEASE_TESTS + TSAN_TESTS})
     subprocess.run(["cmake", "--build", "--preset", preset, "--target", *programs], cwd=ROOT, check=True)
 
 
@@ -64,7 +66,7 @@ def main() -> int:
         commands = [
             [str(ROOT / "build" / preset / "tests" / "cpp" / program), test]
             for preset in PRESETS
-            for program, test in TESTS
+            for program, test in TESTS + (RELEASE_TESTS if preset == "release" else TSAN_TESTS)
         ]
         commands.append(
             [sys.executable, "-m", "pytest", "-q", "--timeout=1800", "-p", "no:cacheprovider", *PYTHON_TESTS]
@@ -72,6 +74,7 @@ def main() -> int:
         study = str(ROOT / "tests" / "simulation_study.py")
         commands.append([sys.executable, study, "--seed", str(number)])
         for command in commands:
+            settings["EMBEDCORE_STRESS"] = "1" if command[-1] == "--slow" else str(LONGER)
             done = subprocess.run(
                 command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, check=False
             )

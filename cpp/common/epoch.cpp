@@ -46,10 +46,17 @@ EpochDomain::Guard EpochDomain::pin() {
   }
 }
 
-void EpochDomain::retire(std::function<void()> reclaim) {
-  const std::uint64_t epoch = epoch_.fetch_add(1, std::memory_order_acq_rel); // pair (1)
+void EpochDomain::retire(std::function<void()> reclaim, std::function<void()> then) {
+  Queue one;
+  one.push_back({0, std::move(reclaim), std::move(then)});
+  queue(one, one.begin());
+}
+
+// Moves one of from to the end of the queue, as retired now.
+void EpochDomain::queue(Queue& from, Queue::iterator one) {
+  one->epoch = epoch_.fetch_add(1, std::memory_order_acq_rel); // pair (1)
   const std::lock_guard lock(retired_mutex_);
-  retired_.push_back({epoch, std::move(reclaim)});
+  retired_.splice(retired_.end(), from, one);
 }
 
 std::uint64_t EpochDomain::oldest_pinned() {
@@ -66,22 +73,34 @@ std::uint64_t EpochDomain::oldest_pinned() {
 
 // Pre-condition: reclaim_mutex_ is held. Only what was queued before the scan is judged by the scan.
 std::size_t EpochDomain::reclaim_locked() {
-  std::vector<Retired> candidates;
+  Queue candidates;
   {
     const std::lock_guard lock(retired_mutex_);
     candidates.swap(retired_);
   }
   if (candidates.empty()) return 0;
   const std::uint64_t oldest = oldest_pinned();
-  const auto kept = std::stable_partition(candidates.begin(), candidates.end(),
-                                          [oldest](const Retired& r) { return r.epoch < oldest; });
-  if (kept != candidates.end()) {
-    const std::lock_guard lock(retired_mutex_);
-    retired_.insert(retired_.begin(), std::make_move_iterator(kept),
-                    std::make_move_iterator(candidates.end()));
+  Queue kept;
+  for (auto it = candidates.begin(); it != candidates.end();) {
+    const auto one = it++;
+    if (one->epoch >= oldest) kept.splice(kept.end(), candidates, one);
   }
-  for (auto it = candidates.begin(); it != kept; ++it) it->reclaim();
-  return static_cast<std::size_t>(kept - candidates.begin());
+  if (!kept.empty()) {
+    const std::lock_guard lock(retired_mutex_);
+    retired_.splice(retired_.begin(), kept);
+  }
+  const std::size_t ran = candidates.size();
+  while (!candidates.empty()) {
+    const auto one = candidates.begin();
+    one->reclaim();
+    if (one->then) {
+      one->reclaim = std::exchange(one->then, {});
+      queue(candidates, one);
+    } else {
+      candidates.erase(one);
+    }
+  }
+  return ran;
 }
 
 std::size_t EpochDomain::try_reclaim() {

@@ -39,8 +39,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <mutex>
-#include <vector>
 
 namespace embedcore {
 
@@ -89,8 +89,10 @@ class EpochDomain {
 
   // Writers. Pre-condition of retire: what reclaim frees can no longer be reached by a reader that pins
   // from now on. It is only queued here; synchronize or try_reclaim run it, on the thread that calls
-  // them. Callbacks must not throw and must not call try_reclaim or synchronize; retire is allowed.
-  void retire(std::function<void()> reclaim);
+  // them. then, where there is one, runs when those who pinned before reclaim had run have left as well.
+  // Callbacks must not throw and must not call try_reclaim or synchronize; retire is allowed.
+  // std::bad_alloc: nothing was queued. What is queued is never lost: no memory is asked for after that.
+  void retire(std::function<void()> reclaim, std::function<void()> then = {});
 
   // Frees what no guard can reach any more, without waiting, and returns how many callbacks ran: 0 also
   // while another thread is at it.
@@ -112,15 +114,18 @@ class EpochDomain {
   struct Retired {
     std::uint64_t epoch;
     std::function<void()> reclaim;
+    std::function<void()> then;
   };
+  using Queue = std::list<Retired>; // whose elements go from one to another without being copied
 
+  void queue(Queue& from, Queue::iterator one);
   [[nodiscard]] std::uint64_t oldest_pinned();
   std::size_t reclaim_locked();
 
   std::atomic<std::uint64_t> epoch_{1};
   Block first_;
   mutable std::mutex retired_mutex_; // guards retired_; never held while a callback runs
-  std::vector<Retired> retired_;
+  Queue retired_;
   std::mutex reclaim_mutex_; // one reclaiming thread at a time; held while callbacks run
 };
 

@@ -9,6 +9,7 @@
 // The exponent is taken from stored vectors, and two thirds of it are used: queries come from sparser places.
 #include <algorithm>
 #include <cmath>
+#include <new>
 #include <vector>
 
 #include "hnsw/impl.h"
@@ -33,7 +34,14 @@ void Index::Impl::calibrate_if_due() {
   if (there < fewest || there < growth * last) return;
   if (!calibrated_on.compare_exchange_strong(last, there, std::memory_order_acq_rel))
     return; // another thread
+  try {
+    calibrate();
+  } catch (const std::bad_alloc&) { // another time: what was added is there
+    calibrated_on.store(last, std::memory_order_release);
+  }
+}
 
+void Index::Impl::calibrate() {
   const Pin pin(*this);
   std::vector<float> exponents;
   std::vector<float> vector(config.dim);

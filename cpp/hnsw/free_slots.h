@@ -2,9 +2,8 @@
 // once.
 //
 //   words_   one bit a slot, set while it is free. give sets it (acq_rel), take clears it (compare-and-swap).
-//   hint_    no slot below this word is free; the upper half counts gives, so that a taker which passed over
-//   a
-//            word before a slot in it was given cannot raise the hint beyond it
+//   hint_    no slot below this word is free; the upper half counts gives, so that a taker which passed
+//            over a word before a slot in it was given cannot raise the hint beyond it
 //   top_     no slot from this word on was ever given
 //   count_   at least as many as there are: raised before the bit is set, lowered after it is cleared
 //

@@ -57,6 +57,7 @@ struct IdCells {
   typename Atomics::template Atomic<std::size_t> cursor{0}; // cells handed out to be moved
   typename Atomics::template Atomic<std::size_t> moved{0};  // of those, cells that are
   typename Atomics::template Atomic<IdCells*> next{nullptr};
+  IdCells* below = nullptr; // the next one of those that could not be retired
 };
 
 template <class Atomics>

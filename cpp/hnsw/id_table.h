@@ -35,8 +35,8 @@
 // Atomics: cells are exchanged with acq_rel and loaded with acquire, so that whoever reads a slot sees its
 // node complete; `next` and the table likewise. Counters only decide when to grow.
 //
-// Host gives: id_of(slot); retire(table's destruction), as EpochDomain::retire. The tests run this over all
-// interleavings with a host and atomics of their own.
+// Host gives: id_of(slot); retire(callback), retire(callback, callback), as EpochDomain::retire. The tests
+// run this over all interleavings with a host and atomics of their own.
 //
 // When not to use it: where ids are removed for good by the million while none is added (cells of the dead
 // stay until the next move), or where the key is not in the value.
@@ -47,6 +47,7 @@
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "common/mutant.h"
@@ -65,6 +66,8 @@ class BasicIdTable {
     Table* table = table_.load(std::memory_order_acquire);
     delete table->next.load(std::memory_order_acquire);
     delete table;
+    for (Table* left = left_.load(std::memory_order_acquire); left != nullptr;)
+      delete std::exchange(left, left->below);
   }
   BasicIdTable(const BasicIdTable&) = delete;
   BasicIdTable& operator=(const BasicIdTable&) = delete;
@@ -99,7 +102,7 @@ class BasicIdTable {
   }
 
   // Retires slots, which their ids are not mapped to any more: calls free() when neither the table nor a
-  // reader can name them. Pre-condition: nothing else leads to them.
+  // reader can name them. Pre-condition: nothing else leads to them. std::bad_alloc: nothing was retired.
   template <class Free>
   void give_up(const std::vector<Slot>& slots, Free free);
 
@@ -131,6 +134,12 @@ class BasicIdTable {
   void forget(Slot slot);
   [[nodiscard]] std::uint32_t find_in(const Table& table, std::int64_t id) const;
   Table* writable(Table* table, std::int64_t id);
+  struct Place {
+    Table& table;
+    Cell& cell;
+    std::uint32_t seen;
+  };
+  [[nodiscard]] Place place_of(std::int64_t id);
   bool claim(Table& table);
   void grow(Table& table);
   void move_cell(Table& to, Cell& from);
@@ -145,6 +154,7 @@ class BasicIdTable {
   Host host_;
   const std::size_t fewest_;
   typename Atomics::template Atomic<Table*> table_;
+  typename Atomics::template Atomic<Table*> left_{nullptr}; // stays as long as this: no memory to retire it
   typename Atomics::template Atomic<std::size_t> mapped_{0};
 };
 
@@ -188,38 +198,38 @@ auto BasicIdTable<A, H, n>::writable(Table* table, std::int64_t id) -> Table* {
   return table;
 }
 
+// Where the id is changed now: its cell, or the empty one at the end of its chain, as it was a moment ago.
+template <class A, class H, std::size_t n>
+auto BasicIdTable<A, H, n>::place_of(std::int64_t id) -> Place {
+  for (;;) {
+    Table* table = writable(table_.load(std::memory_order_acquire), id);
+    for (Chain chain(*table, id);; chain.go_on()) {
+      const std::uint32_t cell = chain.load();
+      if ((cell & id_cell::frozen) != 0) break; // moving: again, in the next one
+      if (cell == id_cell::empty || is_of(cell, id)) return {*table, chain.cell(), cell};
+    }
+  }
+}
+
 template <class A, class H, std::size_t n>
 template <class Replacing>
 Slot BasicIdTable<A, H, n>::put(Slot slot, Replacing replacing) {
   const std::int64_t id = host_.id_of(slot);
-  const std::uint32_t wanted = id_cell::live(slot);
   bool told = false;
   for (;;) {
-    Table* table = writable(table_.load(std::memory_order_acquire), id);
-    Chain chain(*table, id);
-    for (std::uint32_t cell = chain.load();;) {
-      if ((cell & id_cell::frozen) != 0) break; // moving: again, in the next one
-      if (cell == id_cell::empty) {
-        if (!claim(*table)) break;
-        if (exchange(chain.cell(), cell, wanted)) {
-          mapped_.fetch_add(1, std::memory_order_relaxed);
-          return no_slot;
-        }
-        table->claimed.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
-      } else if (is_of(cell, id)) {
-        const bool replaces = id_cell::is_live(cell);
-        if (replaces && !told) replacing();
-        told = told || replaces;
-        const std::uint32_t before = cell;
-        if (!exchange(chain.cell(), cell, wanted)) continue;
-        if (replaces) return id_cell::slot_of(before);
-        mapped_.fetch_add(1, std::memory_order_relaxed);
-        return no_slot;
-      } else {
-        chain.go_on();
-        cell = chain.load();
-      }
+    const Place at = place_of(id);
+    const bool replaces = id_cell::is_live(at.seen);
+    const bool claims = at.seen == id_cell::empty;
+    if (claims && !claim(at.table)) continue;
+    if (replaces && !told) replacing();
+    told = told || replaces;
+    std::uint32_t seen = at.seen;
+    if (exchange(at.cell, seen, id_cell::live(slot))) {
+      if (replaces) return id_cell::slot_of(at.seen);
+      mapped_.fetch_add(1, std::memory_order_relaxed);
+      return no_slot;
     }
+    if (claims) at.table.claimed.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
   }
 }
 
@@ -228,23 +238,14 @@ template <class Erasing>
 Slot BasicIdTable<A, H, n>::erase(std::int64_t id, Erasing erasing) {
   bool told = false;
   for (;;) {
-    Table* table = writable(table_.load(std::memory_order_acquire), id);
-    Chain chain(*table, id);
-    for (std::uint32_t cell = chain.load();;) {
-      if ((cell & id_cell::frozen) != 0) break; // moving: again, in the next one
-      if (cell == id_cell::empty) return no_slot;
-      if (is_of(cell, id)) {
-        if (!id_cell::is_live(cell)) return no_slot;
-        if (!told) erasing();
-        told = true;
-        const std::uint32_t before = cell;
-        if (!exchange(chain.cell(), cell, cell | id_cell::erased)) continue;
-        mapped_.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
-        return id_cell::slot_of(before);
-      }
-      chain.go_on();
-      cell = chain.load();
-    }
+    const Place at = place_of(id);
+    if (!id_cell::is_live(at.seen)) return no_slot;
+    if (!told) erasing();
+    told = true;
+    std::uint32_t seen = at.seen;
+    if (!exchange(at.cell, seen, at.seen | id_cell::erased)) continue;
+    mapped_.fetch_add(static_cast<std::size_t>(-1), std::memory_order_relaxed);
+    return id_cell::slot_of(at.seen);
   }
 }
 
@@ -256,14 +257,11 @@ void BasicIdTable<A, H, n>::give_up(const std::vector<Slot>& slots, Free free) {
     if (still_names(slot)) named.push_back(slot);
   }
   if (named.empty()) return host_.retire(free);
-  const auto forget_all = [this, named = std::move(named)] {
+  auto forget_all = [this, named = std::move(named)] {
     for (const Slot slot : named) forget(slot);
   };
   if (mutant("early_forget")) return forget_all(), host_.retire(free);
-  host_.retire([this, forget_all, free] {
-    forget_all();
-    host_.retire(free);
-  });
+  host_.retire(std::move(forget_all), std::move(free));
 }
 
 template <class A, class H, std::size_t n>

@@ -108,7 +108,11 @@ void BasicIdTable<A, H, n>::replace(Table* table, Table* next) {
     return;
   try {
     host_.retire([table] { delete table; });
-  } catch (const std::bad_alloc&) { // then it is never freed: put and erase must not fail half done
+  } catch (const std::bad_alloc&) { // put and erase must not fail half done
+    table->below = left_.load(std::memory_order_acquire);
+    while (!left_.compare_exchange_strong(table->below, table, std::memory_order_acq_rel,
+                                          std::memory_order_acquire)) {
+    }
   }
 }
 

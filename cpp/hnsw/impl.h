@@ -15,10 +15,9 @@
 //   * A reader that finds begun at its end equal to ended at its start has seen no change half
 //     done; otherwise it asks the id table about every candidate, which is the one truth, and drops repeated
 //     ids.
-//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange; a search notes at its
-//   start
-//     what seen_switches gives. Of a tombstone with a larger number it has to look for the item elsewhere; of
-//     any other one it has, by the same order, seen the exchange before it began.
+//   * A tombstone notes begun + 1 as read, by read-modify-write, after that exchange; a search notes at
+//     its start what seen_switches gives. Of a tombstone with a larger number it has to look for the item
+//     elsewhere; of any other one it has, by the same order, seen the exchange before it began.
 #pragma once
 
 #include <atomic>
@@ -27,6 +26,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/cache_size.h"
@@ -64,9 +64,9 @@ struct IdHost {
   EpochDomain* epochs;
 
   [[nodiscard]] std::int64_t id_of(Slot slot) const { return storage->node(slot).id; }
-  template <class Reclaim>
-  void retire(Reclaim reclaim) const {
-    epochs->retire(reclaim);
+  template <class... Callbacks>
+  void retire(Callbacks... callbacks) const {
+    epochs->retire(std::move(callbacks)...);
   }
 };
 using IdTable = BasicIdTable<ThreadAtomics, IdHost>;
@@ -147,6 +147,7 @@ struct Index::Impl {
   static void measure_all(const Probe& probe, std::vector<Candidate>& candidates, Scratch& scratch);
   void link_back(Slot from, Slot to, std::uint32_t level);
   void publish(Slot slot);
+  void abandon(Slot slot);
   bool remove(std::int64_t id);
   [[nodiscard]] std::uint8_t level_of(std::int64_t id) const;
   // Of switches: before the first store, after the exchange of the cell, after the last store.
@@ -172,13 +173,14 @@ struct Index::Impl {
   // Replaces the codec and all codes. False when a search did not end in time, or while a snapshot is taken:
   // nothing changed then.
   bool install(CodecValues values);
-  void encode_all(const Codec& with);
+  void encode_all(const Codec& with, std::vector<float>& buffer);
   // From now on walks read codes of this one. Pre-conditions: all codes are its; nobody holds another.
   void use(std::unique_ptr<const Codec> fresh);
 
   // Measures how distances grow with rank, for the early stop, when the index has grown enough
   // (calibrate.cpp).
   void calibrate_if_due();
+  void calibrate();
 
   // --- upkeep (upkeep.cpp, repair.cpp, compact.cpp, relocate.cpp) ---
   Report repair(const Budget& budget);
@@ -198,7 +200,6 @@ struct Index::Impl {
   void redirect(Slot slot, std::uint32_t level);
   Slot contract_some(Slot from, Slot to);
   std::size_t retire_some(Slot from, Slot to, State state);
-  void retire_slots(std::vector<Slot> slots);
   // Frees what nobody can hold any more, without waiting; what only then can be retired as well.
   void reclaim() {
     while (epochs.try_reclaim() != 0) {
@@ -225,6 +226,7 @@ struct Index::Impl {
   [[nodiscard]] std::size_t memory_bytes() const;
 
   [[nodiscard]] Entry entry() const { return Entry::of(entry_word.load(std::memory_order_acquire)); }
+  void note_level(Entry added);
   void set_entry(Entry e) { entry_word.store(e.packed(), std::memory_order_release); }
 
   const Config config;
@@ -244,6 +246,7 @@ struct Index::Impl {
   mutable WriterGate gate;
   Upkeep upkeep;
   std::atomic<std::uint64_t> entry_word{Entry{}.packed()};
+  std::atomic<std::uint64_t> highest_new{Entry{}.packed()}; // added since repair began to look for an entry
   std::atomic<std::uint64_t> begun{0};
   std::atomic<std::uint64_t> ended{0};
   std::atomic<std::uint64_t> settled{0}; // largest horizon known

@@ -4,6 +4,7 @@
 //   3. its place in the tree, from which moment it can be reached and never be lost
 //   4. links of others back to it
 //   5. the id table: with it the item is found; an older version of the id becomes a tombstone
+// Where memory runs out on the way the slot is free again, or, from 3 on, a tombstone.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -51,8 +52,7 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
     if (failure.ok()) failure = std::move(status);
     stop.store(true, std::memory_order_relaxed);
   };
-  const unsigned workers = workers_for(threads, ids.size() / items_per_thread);
-  run_workers(workers, [&](unsigned worker) {
+  const auto insert_some = [&](unsigned worker) {
     while (!stop.load(std::memory_order_relaxed)) {
       const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
       if (i >= ids.size()) return;
@@ -67,6 +67,14 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
                                           std::to_string(ids.size()) + " items; those stay"});
       }
     }
+  };
+  run_workers(workers_for(threads, ids.size() / items_per_thread), [&](unsigned worker) {
+    try {
+      insert_some(worker);
+    } catch (...) { // no memory, or keep_going throws
+      stop.store(true, std::memory_order_relaxed);
+      throw;
+    }
   });
   reclaim();
   calibrate_if_due();
@@ -75,10 +83,8 @@ Status Index::Impl::add(std::span<const std::int64_t> ids, const float* vectors,
 
 Status Index::Impl::insert(std::int64_t id, const float* vector) {
   const ScratchPool::Lease lease(scratches); // first what may ask for memory, before a slot is taken
-  {
-    const Pin pin(*this);
-    table->make_room();
-  }
+  const Pin pin(*this);
+  table->make_room();
   const Slot slot = storage.allocate(level_of(id));
   if (slot == no_slot) {
     return {Code::resource_exhausted,
@@ -86,13 +92,37 @@ Status Index::Impl::insert(std::int64_t id, const float* vector) {
   }
   Node& node = storage.node(slot);
   node.id = id;
-  fill(slot, vector, *lease);
-  {
-    const Pin pin(*this);
+  try {
+    fill(slot, vector, *lease);
     link(slot, table->find(id), *lease);
+  } catch (...) {
+    if (mutant("kept_pending")) throw;
+    // The root is linked without asking for memory; any other node is known once it has a parent.
+    if (storage.parent(slot) == no_slot) {
+      storage.free({&slot, 1});
+    } else {
+      abandon(slot);
+    }
+    throw;
   }
   publish(slot);
+  note_level({slot, node.level});
   return {};
+}
+
+// Of what was added since leave_entry began to look around, the highest.
+void Index::Impl::note_level(Entry added) {
+  if (added.level == 0) return;
+  std::uint64_t seen = highest_new.load(std::memory_order_acquire);
+  while ((Entry::of(seen).empty() || Entry::of(seen).level < added.level) &&
+         !highest_new.compare_exchange_weak(seen, added.packed(), std::memory_order_acq_rel)) {
+  }
+}
+
+// Of a node that is linked and will not be published. No search looks for it elsewhere: it was nowhere.
+void Index::Impl::abandon(Slot slot) {
+  tombstones.fetch_add(1, std::memory_order_acq_rel);
+  storage.set_state(slot, State::tombstone);
 }
 
 // The original, its norm, and its code, made from what was kept: so that a loaded index has the same codes.
@@ -243,17 +273,25 @@ void Index::Impl::link_back(Slot from, Slot to, std::uint32_t level) {
 }
 
 // The counts move first where they may be too high for a moment, last where they may be too low: so that none
-// ever wraps, and a reader that finds no tombstones has met none.
+// ever wraps, and a reader that finds no tombstones has met none. Pre-condition: the caller holds a pin.
 void Index::Impl::publish(Slot slot) {
-  const Pin pin(*this);
-  counters.added.fetch_add(1, std::memory_order_relaxed);
   live.fetch_add(1, std::memory_order_acq_rel);
   bool switches = false;
-  const Slot old = table->put(slot, [&] {
-    switches = true;
-    tombstones.fetch_add(1, std::memory_order_acq_rel);
-    begin_switch();
-  });
+  Slot old = no_slot;
+  try {
+    old = table->put(slot, [&] {
+      switches = true;
+      tombstones.fetch_add(1, std::memory_order_acq_rel);
+      begin_switch();
+    });
+  } catch (...) { // so many at once that make_room did not suffice, and no memory
+    live.fetch_sub(1, std::memory_order_acq_rel);
+    if (switches) tombstones.fetch_sub(1, std::memory_order_acq_rel);
+    abandon(slot);
+    if (switches) end_switch();
+    throw;
+  }
+  counters.added.fetch_add(1, std::memory_order_relaxed);
   storage.change_state(slot, State::pending, State::live); // unless it was replaced or removed since
   if (old != no_slot) {
     bury(old);

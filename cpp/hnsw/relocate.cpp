@@ -43,6 +43,7 @@ bool Index::Impl::movable() const {
 // meanwhile are for the next round, so that what is moved is always one step away.
 bool Index::Impl::move_some(Report& report) {
   const std::unique_lock alone(gate);
+  const Pin pin(*this); // before a copy is begun: that may ask for memory
   // A snapshot leaves out links to what moves after its moment.
   if (saving.load(std::memory_order_acquire) != 0) return false;
   for (int i = 0; i < moved_at_once; ++i) {
@@ -82,7 +83,7 @@ void Index::Impl::copy_node(Slot old, Slot copy) {
   }
 }
 
-// While writers are excluded.
+// While writers are excluded. Pre-condition: the caller holds a pin.
 void Index::Impl::switch_place(Slot old, Slot copy) {
   moved.fetch_add(1, std::memory_order_acq_rel);
   storage.set_parent(old, copy);
@@ -91,7 +92,6 @@ void Index::Impl::switch_place(Slot old, Slot copy) {
     storage.set_state(old, State::moved);
     return;
   }
-  const Pin pin(*this);
   begin_switch();
   table->put(copy);
   storage.set_state(copy, State::live);
@@ -114,8 +114,8 @@ void Index::Impl::redirect(Slot slot, std::uint32_t level) {
 // Lowers the end of the slots when those at the tail are free; returns how many that will be.
 std::size_t Index::Impl::trim_tail() {
   const std::size_t freed = storage.end() - last_kept();
-  // When the slots are free: two epochs after they were retired, at most (retire_slots).
-  epochs.retire([this] { epochs.retire([this] { storage.trim(); }); });
+  // When the slots are free: two epochs after they were retired, at most (IdTable::give_up).
+  epochs.retire([] {}, [this] { storage.trim(); });
   return freed;
 }
 

@@ -52,11 +52,15 @@ Slot Index::Impl::leave_entry() {
     const Entry now = entry();
     return !now.empty() && !attached(now.slot);
   };
+  // Before looking around: what is noted already is seen there.
+  highest_new.exchange(Entry{}.packed(), std::memory_order_acq_rel);
   Entry best = leaves() ? best_entry(no_slot) : Entry{};
   const std::unique_lock alone(gate);
   if (leaves()) {
-    // Where none stays it is looked for again, as an insert may have come meanwhile.
     if (best.empty() || !attached(best.slot)) best = best_entry(no_slot);
+    // What was added meanwhile may be higher than this, though not than the entry that leaves.
+    const Entry fresh = Entry::of(highest_new.load(std::memory_order_acquire));
+    if (!fresh.empty() && attached(fresh.slot) && fresh.level > best.level) best = fresh;
     set_entry(best);
   }
   return storage.end();

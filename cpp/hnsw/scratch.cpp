@@ -1,6 +1,7 @@
 // The pool of walk buffers.
 #include "hnsw/scratch.h"
 
+#include <exception>
 #include <functional>
 #include <thread>
 
@@ -30,7 +31,8 @@ ScratchPool::~ScratchPool() {
   for (Place& place : kept_) delete place.scratch.load(std::memory_order_acquire);
 }
 
-ScratchPool::Lease::Lease(ScratchPool& pool) : pool_(pool), scratch_(nullptr), bytes_(0) {
+ScratchPool::Lease::Lease(ScratchPool& pool)
+    : pool_(pool), scratch_(nullptr), bytes_(0), exceptions_(std::uncaught_exceptions()) {
   const std::size_t start = home(places);
   for (std::size_t i = 0; i < probed && scratch_ == nullptr; ++i) {
     auto& place = pool.kept_[(start + i) % places].scratch;
@@ -48,6 +50,11 @@ ScratchPool::Lease::Lease(ScratchPool& pool) : pool_(pool), scratch_(nullptr), b
 }
 
 ScratchPool::Lease::~Lease() {
+  if (std::uncaught_exceptions() > exceptions_) {
+    pool_.bytes_.fetch_sub(bytes_, std::memory_order_relaxed);
+    delete scratch_;
+    return;
+  }
   scratch_->visited.clear();
   const std::size_t now = scratch_->bytes();
   if (now != bytes_) pool_.bytes_.fetch_add(now - bytes_, std::memory_order_relaxed); // wraps when smaller

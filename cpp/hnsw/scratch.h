@@ -50,7 +50,8 @@ class ScratchPool {
   ScratchPool(const ScratchPool&) = delete;
   ScratchPool& operator=(const ScratchPool&) = delete;
 
-  // Owns a scratch until destroyed; then the pool keeps it, or frees it when the pool is full.
+  // Owns a scratch until destroyed; then the pool keeps it, or frees it when the pool is full or an exception
+  // is under way, which may have left its buffers half made and its bitmap half cleared.
   class Lease {
    public:
     explicit Lease(ScratchPool& pool);
@@ -64,6 +65,7 @@ class ScratchPool {
     ScratchPool& pool_;
     Scratch* scratch_;
     std::size_t bytes_;
+    int exceptions_; // under way when it was taken
   };
 
   // Bytes of all scratches, in use or kept.

@@ -1,20 +1,29 @@
 // The snapshot of an index: format version 3. Little-endian throughout. Sections lie in the file as they do
 // in memory, so that a load can map them instead of reading them.
 //
-//   offset  bytes  header                                                        why
-//        0      8  magic "EMBCHNSW"                                              tells it from other files
-//        8      4  format version, 3                                             which table to read by
-//       12      4  header bytes H, a multiple of 4096                            the fingerprint has no fixed
-//       length 16      8  bytes of the whole file                                       truncation shows
-//       before anything 24      4  dim 28      1  metric: 0 cosine, 1 inner product, 2 squared L2 29      1
-//       dtype of the vectors: 0 float32, 1 float16, 2 bfloat16, 3 int8 30      1  codes: 0 none, 1 int8, 2
-//       int4 31      1  zero 32      4  m 36      4  ef_construction 40      8  seed later inserts draw the
-//       same levels 48      8  watermark: every write up to this sequence number is in       where replay
-//       begins 56      8  live items                                                    against the nodes 64
-//       8  slots S 72      8  runs R of upper links 80      4  entry slot, 2^32-1 for none 84      4  entry
-//       level 88      4  bytes B of a block                                            what this build maps
-//       must be alike 92      4  bytes O of an original beside the block; 0: it is in it 96      4  CRC32C of
-//       the checksums section, its padding included
+// clang-format off: it would flow the tables together
+//   offset  bytes  header                                                       why
+//        0      8  magic "EMBCHNSW"                                             tells it from other files
+//        8      4  format version, 3                                            which table to read by
+//       12      4  header bytes H, a multiple of 4096                           the fingerprint has no fixed length
+//       16      8  bytes of the whole file                                      truncation shows before anything
+//       24      4  dim
+//       28      1  metric: 0 cosine, 1 inner product, 2 squared L2
+//       29      1  dtype of the vectors: 0 float32, 1 float16, 2 bfloat16, 3 int8
+//       30      1  codes: 0 none, 1 int8, 2 int4
+//       31      1  zero
+//       32      4  m
+//       36      4  ef_construction
+//       40      8  seed                                                         later inserts draw the same levels
+//       48      8  watermark: every write up to this sequence number is in      where replay begins
+//       56      8  live items                                                   against the nodes
+//       64      8  slots S
+//       72      8  runs R of upper links
+//       80      4  entry slot, 2^32-1 for none
+//       84      4  entry level
+//       88      4  bytes B of a block                                           what this build maps must be alike
+//       92      4  bytes O of an original beside the block; 0: it is in it
+//       96      4  CRC32C of the checksums section, its padding included
 //      100      4  fingerprint bytes F, at most 65,535
 //      104      8  items that the codes were trained on; 0: not trained, or no codes
 //      112      4  step of the codes' grid (f32)
@@ -23,21 +32,17 @@
 //      124      4  and what it leaves out (f32)
 //      128      4  exponent of the early stop (f32); 0: none
 //      132      4  zero
-//      136      F  fingerprint of the vector space, UTF-8                        a file of another space is
-//      refused
+//      136      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
 //             ...  zeros
 //      H-4      4  CRC32C of the H-4 bytes before
 //
 //   then, each from a multiple of 4096 on (a page, so that it can be mapped), with zeros before the next one:
-//   nodes        S x 32        as in memory: id i64, zero u64, first upper run u32, parent u32, 1 / |vector|
-//   f32,
+//   nodes        S x 32        as in memory: id i64, zero u64, first upper run u32, parent u32, 1 / |vector| f32,
 //                              state u8 (0 free, 2 live, 3 tombstone, 4 detached), level u8, zero u16;
 //                              free and detached ones have no id, no level and the parent 2^32-1
-//   upper links  R x m x 4     a node of level L owns L runs, levels 1 to L; runs in order of slots. A link
-//   is a
+//   upper links  R x m x 4     a node of level L owns L runs, levels 1 to L; runs in order of slots. A link is a
 //                              slot, or 2^32-1 where empty
-//   blocks       S x B         2m links of level 0, those of the tree (tree.h) with the top bit set; 2^32-1
-//   up to
+//   blocks       S x B         2m links of level 0, those of the tree (tree.h) with the top bit set; 2^32-1 up to
 //                              a multiple of 64 bytes; then what walks read, the code, or the original where
 //                              there are no codes; zeros up to a multiple of 64 bytes
 //   originals    S x O         as kept (originals.h), where there are codes in the blocks
@@ -45,6 +50,7 @@
 //   checksums    4 each        CRC32C of every 64 KiB of the sections in this order, the zeros after each
 //                              included; then of the links of every 1,024 blocks (what fills them included),
 //                              which a load checks at once, while codes and vectors can wait
+// clang-format on
 //
 // Codes are in the file, not made anew from the vectors: that took seconds a million. Vectors, codes and
 // links of slots that hold no node of the graph are zero, zero and empty. Every byte is under a checksum,

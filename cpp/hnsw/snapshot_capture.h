@@ -6,8 +6,7 @@
 // which may be read later than the moment, since a capture corrects what it reads:
 //   * links to slots that were not in the graph at the moment are left out
 //   * the links of the tree are those of the moment, made anew where they have gone: they all were in the
-//   list
-//     together, so there is room. With them every node of the file is reachable, whatever else changed.
+//     list together, so there is room. With them every node of the file is reachable, whatever else changed.
 //
 // Holds while it lives, on account of the index: slots that come free are not used again (slot_hold.h), so
 // no byte that is still to be copied is overwritten; codes are not trained anew; nodes are not relocated.

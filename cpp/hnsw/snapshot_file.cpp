@@ -58,10 +58,10 @@ bool SnapshotFile::read(std::uint64_t at, void* to, std::size_t n) const {
 
 TemporaryFile::TemporaryFile(std::string path) : path_(std::move(path)) {
   static std::atomic<unsigned> counter{0};
+  buffer_.reserve(buffer_bytes); // first: where memory runs out later, nobody closes the file
   temporary_ = path_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
   file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (file_ < 0) status_ = failure("create", temporary_);
-  buffer_.reserve(buffer_bytes);
 }
 
 TemporaryFile::~TemporaryFile() {
@@ -100,12 +100,12 @@ Status TemporaryFile::finish() {
   failpoint("snapshot-before-sync");
   if (status_.ok() && !mutant("no_sync") && ::fsync(file_) != 0) status_ = failure("sync", temporary_);
   if (!status_.ok()) return status_;
+  const std::filesystem::path parent = std::filesystem::path(path_).parent_path();
+  const std::string directory = parent.empty() ? "." : parent.string();
   failpoint("snapshot-before-rename");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return failure("rename " + temporary_ + " to", path_);
   finished_ = true;
   failpoint("snapshot-after-rename");
-  const std::filesystem::path parent = std::filesystem::path(path_).parent_path();
-  const std::string directory = parent.empty() ? "." : parent.string();
   const int handle = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (handle < 0) return failure("open", directory);
   const bool synced = mutant("no_directory_sync") || ::fsync(handle) == 0;

@@ -65,15 +65,22 @@ void Index::Impl::train_if_due(Batch batch) {
   install(Codec::train(config, sample, live.load(std::memory_order_relaxed) + batch.count));
 }
 
-// Pre-condition: gate held alone.
+// Pre-condition: gate held alone. Nothing asks for memory once the codec is taken away.
 bool Index::Impl::install(CodecValues values) {
   if (saving.load(std::memory_order_acquire) != 0) return false; // codes are being copied out
   const Codec* old = space.codec.load(std::memory_order_acquire);
   auto fresh = std::make_unique<const Codec>(config, *kernels, std::move(values));
+  std::vector<float> buffer(config.dim);
   if (old != nullptr) {
     space.codec.store(nullptr, std::memory_order_release);
     codec_held.store(true, std::memory_order_relaxed);
-    epochs.retire([this] { codec_held.store(false, std::memory_order_release); });
+    try {
+      epochs.retire([this] { codec_held.store(false, std::memory_order_release); });
+    } catch (...) {
+      codec_held.store(false, std::memory_order_relaxed);
+      space.codec.store(old, std::memory_order_release);
+      throw;
+    }
     const int tries = Pin::depth == 0 ? 2000 : 1;
     for (int i = 0; i < tries && codec_held.load(std::memory_order_acquire); ++i) {
       if (epochs.try_reclaim() == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
@@ -83,7 +90,7 @@ bool Index::Impl::install(CodecValues values) {
       return false;
     }
   }
-  encode_all(*fresh);
+  encode_all(*fresh, buffer);
   use(std::move(fresh));
   return true;
 }
@@ -96,12 +103,11 @@ void Index::Impl::use(std::unique_ptr<const Codec> fresh) {
   space.codec.store(coding.get(), std::memory_order_release);
 }
 
-void Index::Impl::encode_all(const Codec& with) {
-  std::vector<float> unit;
+void Index::Impl::encode_all(const Codec& with, std::vector<float>& buffer) {
   const Slot end = storage.end();
   for (Slot slot = 0; slot < end; ++slot) {
     if (storage.state(slot) == State::free) continue; // detached ones are still walked through
-    with.encode(kept_unit(slot, unit), storage.code(slot));
+    with.encode(kept_unit(slot, buffer), storage.code(slot));
   }
 }
 

@@ -2,6 +2,7 @@
 #include "hnsw/tree.h"
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "hnsw/select.h"
@@ -52,8 +53,21 @@ bool Tree::protect(Slot from, Slot to, float alpha) const {
       raced = true;
     }
     if (raced) continue;
-    const Pruned pruned = prune_into(space_, links, from, protected_link(to), alpha);
-    if (pruned != Pruned::raced) return pruned == Pruned::placed;
+    try {
+      const Pruned pruned = prune_into(space_, links, from, protected_link(to), alpha);
+      if (pruned != Pruned::raced) return pruned == Pruned::placed;
+    } catch (const std::bad_alloc&) { // any link is as good then: the tree must not stay half changed
+      if (protect_in_place(links, to)) return true;
+    }
+  }
+  return false;
+}
+
+// In the place of the last unprotected link.
+bool Tree::protect_in_place(const Links& links, Slot to) {
+  for (std::size_t place = links.count; place-- > 0;) {
+    const Word word = links.word(place);
+    if (!is_protected(word)) return replace_link(links, place, word, protected_link(to));
   }
   return false;
 }
@@ -125,7 +139,8 @@ std::size_t Tree::contract(Slot node) const {
     if (!is_protected(word) || storage_.parent(to) != node) continue;
     waiting.push_back({to, parent, distance(parent == no_slot ? node : parent, to)});
   }
-  const std::vector<Waiting> orphans = waiting; // before anything changes: memory may run out
+  // Before anything changes: memory may run out, and does no more from here on.
+  const std::vector<Waiting> orphans = waiting;
   storage_.set_parent(node, no_slot);
 
   // Prim's algorithm from the parent over the children. The root's nearest child becomes the root.

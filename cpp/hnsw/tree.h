@@ -36,7 +36,7 @@ class Tree {
   // Takes a node out: its children are hung under its parent or one another, nearest first. The node keeps
   // its own links for readers that stand on it; its parent and children no longer link to it.
   // Pre-condition: other writers are excluded. Every node stays reachable at every moment. Returns how many
-  // children it had.
+  // children it had. std::bad_alloc: nothing has changed.
   std::size_t contract(Slot node) const;
 
   // Puts copy, which has the same links and parent, into old's place in the tree.
@@ -47,8 +47,9 @@ class Tree {
   [[nodiscard]] std::uint32_t children(Slot slot) const;
   [[nodiscard]] Slot child_of(Slot slot) const; // the first; no_slot: it is a leaf
   // Makes from -> to a protected link: in an empty place, in that of a node which is leaving, or in that of
-  // one which selection drops. False: no room, or others were faster.
+  // one which selection drops. False: no room, or others were faster. Does not throw.
   [[nodiscard]] bool protect(Slot from, Slot to, float alpha) const;
+  [[nodiscard]] static bool protect_in_place(const Links& links, Slot to);
   [[nodiscard]] bool hang_new(Slot child, Slot parent) const;
   void hang(Slot child, Slot host, Slot leaving) const;
   void exchange(Slot from, Slot old, Word desired) const;

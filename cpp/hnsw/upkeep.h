@@ -8,8 +8,7 @@
 //   enter    x     the entry leaves nodes that are leaving, and every write that did not know of them ends
 //   sweep    s     every list is looked at: links to those are replaced by others, or lead to the new place
 //   contract x     each of those leaves the tree: `detached`
-//   retire   s     they wait for their epoch, then are free      the old slots likewise; the tail is given
-//   back
+//   retire   s     they wait for their epoch, then are free      the old slots likewise; the tail goes back
 //
 // s: a step shares the gate with writers and other sweepers. x: it holds the gate alone, for a few nodes.
 //

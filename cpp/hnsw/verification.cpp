@@ -2,6 +2,7 @@
 #include "hnsw/verification.h"
 
 #include <algorithm>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -26,7 +27,7 @@ std::string chunk_damage(const snapshot::Section& section, std::uint64_t number,
 }
 
 Verification::Verification(std::string path, SnapshotFile file, std::vector<Work> work)
-    : path_(std::move(path)), file_(std::move(file)), work_(std::move(work)) {
+    : path_(std::move(path)), file_(std::move(file)), work_(std::move(work)), buffer_(snapshot::chunk) {
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error&) {
@@ -39,7 +40,9 @@ Verification::~Verification() {
   if (thread_.joinable()) thread_.join();
 }
 
-Status Verification::damage() const { return {Code::data_loss, message_}; }
+Status Verification::damage() const {
+  return {Code::data_loss, message_.empty() ? path_ + " is damaged" + snapshot_remedy : message_};
+}
 
 Status Verification::wait() const {
   state_.wait(State::running, std::memory_order_acquire);
@@ -52,22 +55,29 @@ void Verification::end(State state) {
 }
 
 void Verification::run() {
-  std::vector<std::byte> buffer(snapshot::chunk);
+  try {
+    end(look());
+  } catch (const std::bad_alloc&) { // for the message: nothing else asks for memory
+    end(State::damaged);
+  }
+}
+
+Verification::State Verification::look() {
   for (const Work& part : work_) {
     for (std::uint64_t number = 0; number < part.section.chunks(); ++number) {
-      if (stop_.load(std::memory_order_relaxed)) return end(State::stopped);
+      if (stop_.load(std::memory_order_relaxed)) return State::stopped;
       const std::uint64_t at = part.section.at + number * snapshot::chunk;
       std::string damage = "cannot be read";
-      if (file_.read(at, buffer.data(), chunk_bytes(part.section, number))) {
-        damage = chunk_damage(part.section, number, buffer.data(), part.checksums[number]);
+      if (file_.read(at, buffer_.data(), chunk_bytes(part.section, number))) {
+        damage = chunk_damage(part.section, number, buffer_.data(), part.checksums[number]);
       }
       if (damage.empty()) continue;
       message_ = path_ + ": chunk " + std::to_string(number) + " of its " + part.what + " " + damage +
                  "; the index is out of service" + snapshot_remedy;
-      return end(State::damaged);
+      return State::damaged;
     }
   }
-  end(State::sound);
+  return State::sound;
 }
 
 } // namespace embedcore::hnsw

@@ -3,9 +3,8 @@
 // Guarantee: once verified() is true every byte that was mapped was as written. When damage is found,
 // health() fails from then on, for good.
 //
-//   state_   running -> sound | damaged | stopped. The thread stores it (release) after message_; readers
-//   load it
-//            (acquire) before they look at that.
+//   state_   running -> sound | damaged | stopped. The thread stores it (release) after message_;
+//            readers load it (acquire) before they look at that.
 //
 // Reads the file, not the mapping: writers may have changed pages of their own there meanwhile. What the
 // system cannot read while a search stands on that page is no checksum error but SIGBUS: a failing disk ends
@@ -54,12 +53,14 @@ class Verification {
   enum class State : std::uint32_t { running, sound, damaged, stopped };
 
   void run();
+  State look();
   void end(State state);
 
   const std::string path_;
   const SnapshotFile file_;
   const std::vector<Work> work_;
-  std::string message_;
+  std::vector<std::byte> buffer_; // a chunk
+  std::string message_;           // of damage; empty where there was no memory for one
   std::atomic<State> state_{State::running};
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -1,8 +1,10 @@
 // A test harness in one header: TEST(name) { CHECK(condition); CHECK_EQ(a, b); }. A failed check
-// reports and the run exits 1. Run with a part of a name to run the tests that contain it.
+// reports and the run exits 1. Run with a part of a name to run the tests that contain it, or with --slow.
+// SLOW_TEST is one that ThreadSanitizer, which makes everything ten times slower, leaves to `make torture`.
 #pragma once
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <sstream>
@@ -13,7 +15,14 @@ namespace embedcore::test {
 struct Case {
   const char* name;
   void (*run)();
+  bool slow;
 };
+
+#ifdef __SANITIZE_THREAD__
+inline bool leaves_slow_ones() { return std::getenv("EMBEDCORE_STRESS") == nullptr; }
+#else
+inline bool leaves_slow_ones() { return false; }
+#endif
 
 inline std::vector<Case>& cases() {
   static std::vector<Case> all;
@@ -26,7 +35,7 @@ inline int& failures() {
 }
 
 struct Register {
-  Register(const char* name, void (*run)()) { cases().push_back({name, run}); }
+  Register(const char* name, void (*run)(), bool slow) { cases().push_back({name, run, slow}); }
 };
 
 inline void fail(const char* file, int line, const std::string& what) {
@@ -46,7 +55,12 @@ inline int run_all(int argc, char** argv) {
   int ran = 0;
   int failed = 0;
   for (const Case& c : cases()) {
-    if (argc > 1 && std::strstr(c.name, argv[1]) == nullptr) continue;
+    const bool all_slow = argc > 1 && std::strcmp(argv[1], "--slow") == 0;
+    if (all_slow ? !c.slow : argc > 1 && std::strstr(c.name, argv[1]) == nullptr) continue;
+    if (c.slow && leaves_slow_ones()) {
+      std::printf("left to make torture: %s\n", c.name);
+      continue;
+    }
     const int before = failures();
     c.run();
     ++ran;
@@ -61,9 +75,11 @@ inline int run_all(int argc, char** argv) {
 
 } // namespace embedcore::test
 
-#define TEST(name)                                                               \
-  static void test_##name();                                                     \
-  static const ::embedcore::test::Register register_##name(#name, &test_##name); \
+#define TEST(name) EMBEDCORE_TEST(name, false)
+#define SLOW_TEST(name) EMBEDCORE_TEST(name, true)
+#define EMBEDCORE_TEST(name, slow)                                                     \
+  static void test_##name();                                                           \
+  static const ::embedcore::test::Register register_##name(#name, &test_##name, slow); \
   static void test_##name()
 #define CHECK(condition)                                                       \
   do {                                                                         \

@@ -58,6 +58,13 @@ MUTANTS = [
         "a search does not ask which version is younger than itself",
     ),
     Mutant(
+        "kept_pending",
+        "cpp/hnsw/insert.cpp",
+        "test_memory",
+        "while_an_item_is_added",
+        "a slot stays taken when memory runs out while its node is linked",
+    ),
+    Mutant(
         "no_redirect",
         "cpp/hnsw/relocate.cpp",
         "test_hnsw",

@@ -105,6 +105,25 @@ TEST(epoch_destruction_frees_the_rest_and_what_that_retires) {
   CHECK_EQ(freed, 2);
 }
 
+TEST(epoch_runs_the_second_callback_when_those_who_saw_the_first_have_left) {
+  EpochDomain domain;
+  int first = 0;
+  int second = 0;
+  domain.retire([&] { ++first; }, [&] { ++second; });
+  const auto before = std::make_unique<EpochDomain::Guard>(domain.pin());
+  CHECK_EQ(domain.try_reclaim(), std::size_t{1});
+  CHECK_EQ(first, 1);
+  CHECK_EQ(domain.pending(), std::size_t{1});
+  const auto after = domain.pin(); // too late to have seen anything
+  CHECK_EQ(domain.try_reclaim(), std::size_t{0});
+  CHECK_EQ(second, 0);
+  *before = EpochDomain::Guard(domain.pin()); // the old one goes
+  CHECK_EQ(domain.try_reclaim(), std::size_t{1});
+  CHECK_EQ(first, 1);
+  CHECK_EQ(second, 1);
+  CHECK_EQ(domain.pending(), std::size_t{0});
+}
+
 TEST(epoch_synchronize_waits_for_the_readers_of_before) {
   EpochDomain domain;
   std::atomic<bool> pinned{false};

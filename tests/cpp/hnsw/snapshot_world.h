@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -16,7 +17,10 @@ namespace embedcore::test {
 
 // A folder of its own, removed at the end.
 struct Folder {
-  Folder() : path(std::filesystem::temp_directory_path() / ("embedcore-test-" + std::to_string(::getpid()))) {
+  Folder() {
+    static std::atomic<int> made{0};
+    const std::string name = "embedcore-test-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
+    path = std::filesystem::temp_directory_path() / name;
     std::filesystem::create_directories(path);
   }
   ~Folder() { std::filesystem::remove_all(path); }

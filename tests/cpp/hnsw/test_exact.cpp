@@ -75,7 +75,7 @@ std::vector<const hnsw::Kernels*> running() {
 
 } // namespace
 
-TEST(exact_search_agrees_with_sorting_in_double) {
+SLOW_TEST(exact_search_agrees_with_sorting_in_double) {
   std::mt19937 random(5);
   struct Shape {
     std::uint32_t dim;
@@ -98,7 +98,7 @@ TEST(exact_search_agrees_with_sorting_in_double) {
   }
 }
 
-TEST(exact_search_does_not_depend_on_batch_or_threads) {
+SLOW_TEST(exact_search_does_not_depend_on_batch_or_threads) {
   std::mt19937 random(6);
   constexpr std::uint32_t dim = 40;
   for (const Metric metric : metrics) {
@@ -166,7 +166,7 @@ TEST(exact_search_orders_equal_distances_by_row) {
   }
 }
 
-TEST(exact_search_names_the_first_bad_row_of_the_base) {
+SLOW_TEST(exact_search_names_the_first_bad_row_of_the_base) {
   constexpr std::uint32_t dim = 8;
   std::vector<float> base(std::size_t{400'000} * dim, 0.5f); // several parts for several threads
   std::vector<float> queries(300 * dim, 1.0f);               // and two groups

@@ -26,6 +26,13 @@ struct Host {
   void retire(Reclaim reclaim) const {
     retired->push_back(reclaim);
   }
+  template <class Reclaim, class Then>
+  void retire(Reclaim reclaim, Then then) const {
+    retired->push_back([waiting = retired, reclaim, then] {
+      reclaim();
+      waiting->push_back(then);
+    });
+  }
 };
 
 // Schedules: all of the smallest cases; of the others as many as a second or so allows, more in `make

@@ -101,7 +101,7 @@ double relative_error(Dtype dtype) { // of one kept value
 
 } // namespace
 
-TEST(an_exact_probe_measures_what_was_kept) {
+SLOW_TEST(an_exact_probe_measures_what_was_kept) {
   for_each_world(111, [](const World& w, std::mt19937& random) {
     for (int q = 0; q < 5; ++q) {
       const Vector query = random_vector(random, w.dim());
@@ -126,7 +126,7 @@ TEST(an_exact_probe_measures_what_was_kept) {
   });
 }
 
-TEST(a_walking_probe_is_as_near_as_codes_are) {
+SLOW_TEST(a_walking_probe_is_as_near_as_codes_are) {
   for_each_world(112, [](const World& w, std::mt19937& random) {
     ProbeBuffer bytes;
     for (int q = 0; q < 5; ++q) {
@@ -146,7 +146,7 @@ TEST(a_walking_probe_is_as_near_as_codes_are) {
   });
 }
 
-TEST(between_stored_vectors_distances_are_symmetric_and_as_near_as_codes_are) {
+SLOW_TEST(between_stored_vectors_distances_are_symmetric_and_as_near_as_codes_are) {
   for_each_world(113, [](const World& w, std::mt19937&) {
     ProbeBuffer buffer_a;
     ProbeBuffer buffer_b;
@@ -165,7 +165,7 @@ TEST(between_stored_vectors_distances_are_symmetric_and_as_near_as_codes_are) {
   });
 }
 
-TEST(many_distances_at_once_are_the_same_as_one_by_one) {
+SLOW_TEST(many_distances_at_once_are_the_same_as_one_by_one) {
   for_each_world(114, [](const World& w, std::mt19937& random) {
     const Vector query = random_vector(random, w.dim());
     Vector buffer;

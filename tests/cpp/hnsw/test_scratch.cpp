@@ -29,6 +29,21 @@ TEST(a_scratch_is_kept_for_the_next_walk_and_starts_clean) {
   CHECK(&*other != first);
 }
 
+TEST(a_scratch_is_not_kept_when_an_exception_ends_the_walk) {
+  ScratchPool pool;
+  try {
+    const ScratchPool::Lease lease(pool);
+    lease->fresh.resize(1000);
+    throw 1;
+  } catch (int) {
+    const ScratchPool::Lease other(pool); // which is not what is under way here
+    CHECK(other->fresh.empty());
+    other->fresh.resize(10);
+  }
+  const ScratchPool::Lease again(pool);
+  CHECK_EQ(again->fresh.size(), std::size_t{10});
+}
+
 TEST(many_threads_share_the_pool) {
   ScratchPool pool;
   std::vector<std::thread> threads;

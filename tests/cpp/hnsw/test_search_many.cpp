@@ -44,7 +44,7 @@ void expect_same(Index& index, const std::vector<float>& queries, std::size_t k,
 
 } // namespace
 
-TEST(many_searches_at_once_are_the_same_as_one_by_one) {
+SLOW_TEST(many_searches_at_once_are_the_same_as_one_by_one) {
   std::mt19937 random(171);
   std::size_t round = 0;
   for (const Kind kind : every_kind) {

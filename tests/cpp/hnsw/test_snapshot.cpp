@@ -43,7 +43,7 @@ TEST(an_index_comes_back_with_everything) {
   CHECK_EQ(copy.size(), index->size() + 300);
 }
 
-TEST(every_kind_of_index_comes_back_equal_with_the_same_codes) {
+SLOW_TEST(every_kind_of_index_comes_back_equal_with_the_same_codes) {
   const Folder folder;
   std::size_t round = 0;
   for (const Kind kind : every_kind) {

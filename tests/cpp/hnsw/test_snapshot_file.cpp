@@ -79,7 +79,7 @@ TEST(a_snapshot_is_synced_before_it_has_its_name_and_the_folder_after) {
   CHECK_EQ(std::count(made.begin(), made.end() - 3, "write"), static_cast<std::ptrdiff_t>(n - 3));
 }
 
-TEST(a_full_disk_leaves_the_old_snapshot_and_no_litter) {
+SLOW_TEST(a_full_disk_leaves_the_old_snapshot_and_no_litter) {
   const Folder folder;
   const auto index = churned(24, 3, 2);
   CHECK(index->save(folder.file("a")).ok());

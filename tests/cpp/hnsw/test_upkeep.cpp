@@ -1,4 +1,7 @@
 // repair, compact and relocate: contents unchanged, invariants whole, recall kept, memory returned.
+#include <chrono>
+#include <thread>
+
 #include "upkeep_world.h"
 
 using namespace embedcore;
@@ -81,6 +84,35 @@ TEST(tombstones_of_replaced_items_are_compacted_too) {
   CHECK_EQ(w.index->compact().freed, std::size_t{500});
   w.oracle.expect_equal(*w.index);
   CHECK(w.recall_now() > 0.95);
+}
+
+// The entry goes while a node is added that is higher than all that stay, though not than the entry.
+TEST(the_entry_is_the_highest_node_whatever_is_added_meanwhile) {
+  World w(4);
+  w.add(0, 300);
+  Index::Impl& x = hnsw::IndexTestPeer::impl(*w.index);
+  const std::uint32_t top = x.entry().level;
+  std::vector<std::int64_t> high; // all on the two highest levels
+  for (const auto& [id, v] : w.oracle.items) {
+    if (x.level_of(id) + 1u >= top) high.push_back(id);
+  }
+  CHECK_EQ(w.index->remove(high), high.size());
+  x.upkeep.horizon = x.horizon({});
+  CHECK_EQ(x.mark_leaving(0, x.storage.end()), high.size());
+  std::int64_t newcomer = 1000;
+  while (x.level_of(newcomer) + 1u != top) ++newcomer;
+
+  std::thread upkeep;
+  {
+    const std::shared_lock share(x.gate); // so that it looks around and then has to wait
+    upkeep = std::thread([&x] { x.leave_entry(); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const Vector v = random_vector(w.random, dim);
+    CHECK(x.insert(newcomer, v.data()).ok());
+  }
+  upkeep.join();
+  CHECK_EQ(x.entry().level, top - 1);
+  CHECK_EQ(x.storage.node(x.entry().slot).id, newcomer);
 }
 
 TEST(relocate_fills_holes_and_returns_memory) {

@@ -21,7 +21,7 @@ void for_each_kind(Check check) {
 
 } // namespace
 
-TEST(repair_keeps_recall_in_every_kind) {
+SLOW_TEST(repair_keeps_recall_in_every_kind) {
   for (const double share : {0.2, 0.6}) {
     for_each_kind([share](UpkeepWorld& w) {
       w.add(0, 700);
@@ -37,7 +37,7 @@ TEST(repair_keeps_recall_in_every_kind) {
   }
 }
 
-TEST(compact_and_relocate_move_rows_originals_and_codes_together) {
+SLOW_TEST(compact_and_relocate_move_rows_originals_and_codes_together) {
   for_each_kind([](UpkeepWorld& w) {
     w.add(0, 700);
     const double before = w.recall_now();
@@ -56,7 +56,7 @@ TEST(compact_and_relocate_move_rows_originals_and_codes_together) {
   });
 }
 
-TEST(long_churn_loses_nothing_in_any_kind) {
+SLOW_TEST(long_churn_loses_nothing_in_any_kind) {
   std::uint32_t seed = 160;
   for (const Kind kind : every_kind) {
     ++seed;
