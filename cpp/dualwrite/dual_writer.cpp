@@ -54,10 +54,10 @@ void DualWriter::publish(std::unique_ptr<Layout> layout) {
   const Layout* old = layout_.load(std::memory_order_relaxed);
   layout->version = old->version + 1;
   layout_.store(layout.release(), std::memory_order_release);
-  epochs_.retire([old] { delete old; });
   // No producer works by an older layout from here on: a place or gate that is given to another lane is that
   // lane's alone. Producers hold no epoch while they wait.
   epochs_.synchronize();
+  delete old;
 }
 
 Result<std::shared_ptr<Lane>> DualWriter::find(std::uint32_t lane) const {

@@ -6,8 +6,7 @@
 //   * Once upsert or remove has returned its ticket, the write is in the stream for good: after wait(ticket)
 //     each lane answers with it, or has its failure on record. Lanes apply in order per item.
 //   * Writers take no lock while there is room, but for callers' own numbers (numbering.h). Vectors are
-//   copied
-//     once, into memory of the ring; callers' arrays are theirs again when the call returns.
+//     copied once, into memory of the ring; callers' arrays are theirs again when the call returns.
 //   * A full ring is said: RESOURCE_EXHAUSTED at the end of the caller's patience, nothing accepted.
 //   * Lanes come, go and change their index while writes go on. A failing lane stops nobody; a slow one stops
 //     writers only if it has no source to catch up from.

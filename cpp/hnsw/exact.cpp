@@ -105,8 +105,10 @@ class Group {
     pack();
   }
 
-  void meet(std::size_t first, std::size_t end) {
+  // Returns whether all rows are well within what floats measure; others may have to be refused.
+  bool meet(std::size_t first, std::size_t end) {
     reach_ = 0;
+    plain_ = true;
     for (std::size_t r = first; r < end; ++r) {
       ask_ahead(r);
       meet_alone(r, r - first);
@@ -120,6 +122,7 @@ class Group {
         sift(p * width_, r, n, r - first);
       }
     }
+    return plain_;
   }
 
  private:
@@ -138,13 +141,16 @@ class Group {
     }
     cuts_.assign(up_to(in_panels_, width_), infinite);
     norms_.resize(in_panels_);
-    for (std::size_t i = 0; i < in_panels_; ++i) norms_[i] = norm(query(i));
+    for (std::size_t i = 0; i < in_panels_; ++i) norms_[i] = norm(query(i), squared(query(i)));
   }
 
+  [[nodiscard]] float squared(const float* v) const { return job_.kernels.dot(v, v, job_.dim); }
+  // False for NaN.
+  static bool is_plain(float square) { return square > 1e-20f && square < 1e37f; }
+
   // |v|, which float32 squares cannot always tell.
-  [[nodiscard]] double norm(const float* v) const {
-    const float square = job_.kernels.dot(v, v, job_.dim);
-    if (square > 1e-20f && square < 1e37f) return std::sqrt(static_cast<double>(square));
+  [[nodiscard]] double norm(const float* v, float square) const {
+    if (is_plain(square)) return std::sqrt(static_cast<double>(square));
     const float inverse = inverse_norm(v, job_.dim);
     return inverse > 0 ? 1.0 / static_cast<double>(inverse) : 0.0;
   }
@@ -166,9 +172,11 @@ class Group {
   // Row by row, because this is where rows come from memory.
   void meet_alone(std::size_t id, std::size_t r) {
     const bool cosine = job_.metric == Metric::cosine;
+    const float square = squared(row(id));
+    plain_ = plain_ && is_plain(square);
     scale_[r] = 1.0f;
     if (cosine || in_panels_ != 0) {
-      const double length = norm(row(id));
+      const double length = norm(row(id), square);
       if (cosine) scale_[r] = length > 0 ? static_cast<float>(1.0 / length) : 0.0f;
       shift_[r] = job_.metric == Metric::l2 ? static_cast<float>(-length * length * (1 - slack()) / 2) : 0.0f;
       reach_ = std::max(reach_, length);
@@ -233,6 +241,7 @@ class Group {
   std::vector<float> shift_;
   std::vector<float> products_;
   double reach_ = 0; // the largest norm
+  bool plain_ = true;
 };
 
 // Of what the workers refuse, what comes first in the base: whichever worker was faster, the same is named.
@@ -294,11 +303,10 @@ Status exact_search(const Kernels& kernels, Metric metric, std::uint32_t dim, Ro
       const std::size_t end = std::min((part + 1) * part_rows, base.count);
       for (std::size_t row = part * part_rows; row < end; row += members.block_rows()) {
         const std::size_t block_end = std::min(row + members.block_rows(), end);
-        if (first == 0) { // once for all groups, where it costs no way through memory of its own
+        if (!members.meet(row, block_end)) { // not before: that would be a second way through the block
           Status status = check_vectors(config, base.data + row * dim, block_end - row, "base vector", row);
           if (!status.ok()) return refusal.note(row, std::move(status));
         }
-        members.meet(row, block_end);
         if (worker == 0 && keep_going && !keep_going()) {
           stop.store(true, std::memory_order_relaxed);
           return;

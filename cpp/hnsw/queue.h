@@ -34,8 +34,8 @@ class SortedQueue {
     size_ = 0;
     next_ = 0;
     if (distances_.size() < capacity + 1) {
+      slots_.resize(capacity + 1); // first, so that where memory runs out both are resized the next time
       distances_.resize(capacity + 1);
-      slots_.resize(capacity + 1);
     }
   }
 

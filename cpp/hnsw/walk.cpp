@@ -104,8 +104,8 @@ void begin_walk(const Storage& storage, const Probe& probe, const Breadth& bread
   walk.capacity = breadth.capacity;
   const std::size_t places = walk.capacity + walk_margin + line / sizeof(float);
   if (scratch.nearest.size() < places) {
-    scratch.nearest.resize(places);
     scratch.nearest_slots.resize(places);
+    scratch.nearest.resize(places);
   }
   std::fill_n(scratch.nearest.begin(), places, std::numeric_limits<float>::infinity());
   walk.distances = aligned(scratch.nearest.data());

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import embedcore
 
-from .vectors import clustered, recall
+from .vectors import clustered, recall, tight_clusters
 
 
 def _recall_at_10(index: embedcore.Index, base: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
@@ -39,6 +39,16 @@ def test_recall_on_clusters(metric: str) -> None:
     index.add(np.arange(5000), base)
     assert _recall_at_10(index, base, queries) >= 0.95
     assert index.check() == []
+
+
+def test_coarse_codes_do_not_cap_recall_in_tight_clusters() -> None:
+    """Members of a cluster are rounded alike, so that the codes err more than they do on average."""
+    vectors = tight_clusters(4300, 384, 16, seed=3)
+    base, queries = vectors[:4000], vectors[4000:]
+    index = embedcore.Index(384, codes="int4")
+    index.add(np.arange(4000), base)
+    truth = embedcore.exact_search(base, queries, 10).ids
+    assert recall(index.search(queries, 10, ef_search=400).ids, truth) >= 0.997
 
 
 def test_recall_after_half_was_removed_and_compacted(text_vectors: NDArray[np.float32]) -> None:

@@ -27,6 +27,18 @@ def clustered(n: int, dim: int, clusters: int, seed: int) -> NDArray[np.float32]
     return (centres[of] + 0.4 * rng.normal(size=(n, dim))).astype(np.float32)
 
 
+def tight_clusters(n: int, dim: int, clusters: int, seed: int) -> NDArray[np.float32]:
+    """(n, dim) of unit length: clusters that spread along 12 directions each, far from each other."""
+    rng = np.random.default_rng(seed)
+    plane = rng.standard_normal((24, dim)) / np.sqrt(24)
+    centres = rng.standard_normal((clusters, 24)) @ plane
+    bases = rng.standard_normal((clusters, 12, dim)) / np.sqrt(12)
+    of = rng.integers(0, clusters, n)
+    rows = centres[of] + 0.4 * np.einsum("ij,ijk->ik", rng.standard_normal((n, 12)), bases[of])
+    rows += 0.02 * rng.standard_normal((n, dim))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
 def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     """The share of the true neighbours (q, k) that were found."""
     hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True))
