@@ -21,10 +21,19 @@ struct ByteRow {
   using Query = std::int8_t;
 };
 
+// Wraps; _mm512_reduce_add_epi32 does as well, but by additions of signed numbers, for which that is
+// undefined.
+inline std::int32_t sum_of(__m512i v) {
+  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+}
+
 // Of a wrapped sum: signed for dot, unsigned for squares, which never wrap.
 template <Sum kind>
 inline float total(__m512i v) {
-  const std::int32_t sum = _mm512_reduce_add_epi32(v);
+  const std::int32_t sum = sum_of(v);
   return kind == Sum::dot ? static_cast<float>(sum) : static_cast<float>(static_cast<std::uint32_t>(sum));
 }
 

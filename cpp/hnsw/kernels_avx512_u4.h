@@ -43,7 +43,7 @@ struct U4 : ByteRow {
       s0 = _mm512_dpbusd_epi32(s0, _mm512_and_si512(h, masks), load(q + i));
       s1 = _mm512_dpbusd_epi32(s1, _mm512_and_si512(second(h), masks), load(q + i + 64));
     }
-    return _mm512_reduce_add_epi32(eightfold(_mm512_add_epi32(s0, s1)));
+    return sum_of(eightfold(_mm512_add_epi32(s0, s1)));
   }
 
   static std::int32_t rest(const std::int8_t* q, const std::byte* row, std::size_t n) {
@@ -69,7 +69,7 @@ struct U4 : ByteRow {
     const __m512i all =
         _mm512_add_epi32(_mm512_mullo_epi32(_mm512_add_epi32(pairs0, pairs1), quarters(16, 16, 4, 4)),
                          eightfold(_mm512_add_epi32(bits0, bits1)));
-    return _mm512_reduce_add_epi32(all) / 8; // which is exact
+    return sum_of(all) / 8; // which is exact
   }
 
   // The second 64 dimensions' bits are taken where they lie: sixteen times too large.
