@@ -18,6 +18,7 @@ from bench import (
     durable,
     engines,
     evaluation,
+    overhead,
     recovery,
     recovery_platform,
     scale,
@@ -142,6 +143,17 @@ def scale_command(
         scale.run([int(word) for word in sizes.split(",")], plan, wanted, console, out)
     except (datasets.DataError, ValueError) as error:
         _fail(console, error, 2)
+
+
+@app.command("overhead")
+def overhead_command(
+    dims: Annotated[str, typer.Option(help="Dimensions, comma-separated.")] = "128,384,768",
+    calls: Annotated[int, typer.Option(min=64, help="Of each kind in a round.")] = 5_000,
+    rounds: Annotated[int, typer.Option(min=1, help="After one to warm up.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default bench/results/overhead-DATE.")] = None,
+) -> None:
+    """What one call from Python costs beside the search in it."""
+    overhead.run([int(word) for word in dims.split(",")], calls, rounds, _console(), out)
 
 
 @app.command("churn")

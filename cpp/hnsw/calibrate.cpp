@@ -3,8 +3,9 @@
 // Around a vector the distance of the j-th nearest grows like a power of j, whose exponent is one over the
 // local intrinsic dimension (Amsaleg et al., KDD 2015). A walk of breadth ef has seen enough when what it
 // would expand next is farther than the k-th nearest times (ef / k) to that power: for a query in a dense
-// place that comes early, for one between clusters late or never. ef stays the cap. The idea of stopping by
-// distance is that of Al-Jazzazi et al., Distance Adaptive Beam Search, 2025 (arXiv:2505.15636).
+// place that comes early, for one between clusters late or never: search_state.h says where that ends. The
+// idea of stopping by distance is that of Al-Jazzazi et al., Distance Adaptive Beam Search, 2025
+// (arXiv:2505.15636).
 //
 // The exponent is taken from stored vectors, and two thirds of it are used: queries come from sparser places.
 #include <algorithm>

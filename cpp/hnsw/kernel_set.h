@@ -72,8 +72,10 @@ constexpr std::size_t walk_margin = 48;
 // carry the top bit once expanded; everything before next is expanded.
 struct Walk {
   Measure measure;
-  std::size_t row_lines;  // cache lines of a row to ask for in advance
-  std::size_t part_lines; // those of its first part
+  std::size_t row_lines;   // cache lines of a row to ask for when its node is met
+  std::size_t part_lines;  // those of its first part
+  std::size_t later_lines; // those to ask for when the row `ahead` of it is summed; 0: none
+  std::size_t ahead;
   // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, the top bit of
   // which is disregarded; unused ones hold a number that is not below limit. links is a multiple of 16 and at
   // most most_links.

@@ -32,7 +32,9 @@ void Probe::use(const Space& space, Form form, Sum sum) {
   walk_ = space.kernels->walk[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   const bool code = form == Form::i8 || form == Form::u4;
   lines_alone_ = std::min(row_lines_, lines_alone);
-  row_lines_ = std::min(row_lines_, code ? most_lines : float_lines);
+  const std::size_t lines = row_lines_;
+  row_lines_ = std::min(lines, code ? most_lines : float_lines);
+  later_lines_ = code ? 0 : lines - row_lines_;
 }
 
 void Probe::over(const Storage::Rows& rows) {

@@ -69,9 +69,13 @@ class Probe {
   }
   [[nodiscard]] const Measure& measure() const { return measure_; }
   [[nodiscard]] WalkKernel walk() const { return walk_; }
-  // Lines of a row that pay to be asked for ahead: all of a code; of floats the processor's own prefetcher
-  // fetches the rest once it has seen two.
+  // Lines of a row that pay to be asked for when its node is met: all of a code, two of floats.
   [[nodiscard]] std::size_t row_lines() const { return row_lines_; }
+  // The others are asked for by walks, so many rows before they are read.
+  [[nodiscard]] std::size_t later_lines() const { return later_lines_; }
+  [[nodiscard]] std::size_t ahead() const {
+    return std::clamp<std::size_t>(lines_under_way / (row_lines_ + later_lines_), 1, most_ahead);
+  }
   // Those that the estimate by highest bits reads.
   [[nodiscard]] std::size_t part_lines() const {
     return measure_.part_scale == 0 ? row_lines_ : std::min(row_lines_, (measure_.n / 8 + 63) / 64);
@@ -88,6 +92,9 @@ class Probe {
   void prefetch_alone(Slot slot) const { prefetch(slot, lines_alone_); }
 
  private:
+  static constexpr std::size_t lines_under_way = 96; // 6 KB, well inside of a first-level cache
+  static constexpr std::size_t most_ahead = 8;
+
   void prefetch(Slot slot, std::size_t lines) const {
     const std::byte* row = measure_.rows + slot * measure_.stride;
     for (std::size_t line = 0; line < lines; ++line) __builtin_prefetch(row + 64 * line, 0, 3);
@@ -105,6 +112,7 @@ class Probe {
   NearestKernel nearest_ = nullptr;
   WalkKernel walk_ = nullptr;
   std::size_t row_lines_ = 0;
+  std::size_t later_lines_ = 0;
   std::size_t lines_alone_ = 0;
 };
 

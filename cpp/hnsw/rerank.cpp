@@ -10,7 +10,7 @@ namespace embedcore::hnsw {
 
 namespace {
 
-constexpr std::size_t rerank_step = 8; // candidates whose originals are read at a time
+constexpr std::size_t rerank_step = 4; // candidates whose originals are read at a time
 constexpr float deviations = 3.5f;     // of the errors seen in this search
 
 // By how much the measured distances of this search lay above the exact ones so far. What is known of the
@@ -47,11 +47,12 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
   auto& fresh = scratch.fresh;
   best.clear();
   const bool every_live = all_live();
-  const auto ask = [&](std::size_t from, std::size_t to) {
-    for (std::size_t i = from; i < std::min(to, walk.size); ++i) {
-      __builtin_prefetch(&storage.node(walk.slots[i]), 0, 3);
-      if (coded) exact.prefetch_alone(walk.slots[i]);
-    }
+  const auto ask = [&](std::size_t i) {
+    __builtin_prefetch(&storage.node(walk.slots[i]), 0, 3);
+    if (coded) exact.prefetch_alone(walk.slots[i]);
+  };
+  const auto ask_first = [&](std::size_t n) {
+    for (std::size_t i = 0; i < std::min(n, walk.size); ++i) ask(i);
   };
   const auto alive = [&](Slot slot) {
     if (every_live) return true;
@@ -63,22 +64,26 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     return false;
   };
   if (!coded) {
-    ask(0, k);
+    ask_first(k);
     for (std::size_t i = 0; i < walk.size && best.size() < k; ++i) {
       if (alive(walk.slots[i])) best.push_back({walk.distances[i], walk.slots[i]});
     }
     return;
   }
-  ask(0, k + rerank_step);
+  ask_first(k + rerank_step);
   float bound = std::numeric_limits<float>::infinity(); // the k-th nearest by the originals
   std::array<float, rerank_step> measures{};
   std::array<float, rerank_step> distances{};
   Errors errors;
+  // Whether the i-th may be one of the k nearest.
+  const auto in_doubt = [&](std::size_t i) {
+    const float measured = walk.distances[i];
+    return best.size() < k || !(measured - std::max(walking.doubt(measured), errors.doubt()) > bound);
+  };
   std::size_t at = 0;
-  while (at < walk.size) {
-    const float measured = walk.distances[at];
-    if (best.size() >= k && measured - std::max(walking.doubt(measured), errors.doubt()) > bound) break;
-    ask(at + rerank_step, at + 2 * rerank_step);
+  while (at < walk.size && in_doubt(at)) {
+    const std::size_t ahead = std::min(at + 2 * rerank_step, walk.size);
+    for (std::size_t i = at + rerank_step; i < ahead && in_doubt(i); ++i) ask(i);
     fresh.clear();
     for (; at < walk.size && fresh.size() < rerank_step; ++at) {
       if (!alive(walk.slots[at])) continue;

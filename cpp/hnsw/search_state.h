@@ -24,6 +24,10 @@ inline std::size_t beam_for(std::size_t ef) { return ef < 64 ? 2 : 3; }
 // Originals beyond the k-th that are nearly always read in the end.
 constexpr std::size_t rerank_margin = 6;
 
+// Where the early stop is calibrated it ends a walk at a breadth of ef in a place of ordinary density, and
+// the queue is so many times as long for the others.
+constexpr double reserve = 1.75;
+
 // The early stop looks at the distance of the k-th nearest, which of very few says little.
 constexpr std::size_t fewest_ranked = 10;
 
@@ -59,6 +63,7 @@ struct Index::Impl::Search {
     const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
     const std::size_t rank = std::max(k, fewest_ranked);
     if (exponent > 0 && ef > rank) {
+      breadth.capacity = grown(static_cast<std::size_t>(reserve * static_cast<double>(ef)));
       breadth.rank = grown(rank);
       breadth.stretch = std::pow(static_cast<float>(ef) / static_cast<float>(rank), exponent);
       breadth.slack = walking().doubt(0);

@@ -96,12 +96,13 @@ bool Storage::commit(std::size_t slots) {
          (originals_.data() == nullptr || originals_.commit(slots * original_stride_));
 }
 
-// Memory for these slots and, where there is some, for a few more, so that this is seldom called.
+// Memory for these slots and, where they come one by one, for a few more, so that this is seldom called.
 bool Storage::make_ready(std::size_t slots) {
   if (slots <= slots_.ready()) return true;
   const std::lock_guard lock(mutex_);
   if (slots <= slots_.ready()) return true;
-  std::size_t target = std::max(slots, std::min(slots + slots / 32, max_slots_));
+  const std::size_t ready = slots_.ready();
+  std::size_t target = std::max(slots, std::min(ready + ready / 32, max_slots_));
   if (!commit(target) && !commit(target = slots)) return false;
   slots_.raise(static_cast<Slot>(target));
   used_end_ = std::max(used_end_, static_cast<Slot>(target));

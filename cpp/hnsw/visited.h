@@ -48,8 +48,9 @@ class Visited {
     overflowed_ = walk.overflowed;
   }
   void clear() {
-    if (overflowed_) {
-      std::fill(words_.begin(), words_.end(), 0u);
+    const std::size_t used = limit_ / 32 + 1;
+    if (overflowed_ || size_ > used / 16) { // a store clears sixteen words, but not those of scattered nodes
+      std::fill_n(words_.begin(), std::min(used, words_.size()), 0u);
     } else {
       for (std::size_t i = 0; i < size_; ++i) words_[log_[i] >> 5] = 0;
       if (limit_ / 32 < words_.size()) words_[limit_ >> 5] = 0;

@@ -85,6 +85,8 @@ void begin_walk(const Storage& storage, const Probe& probe, const Breadth& bread
   walk.measure = probe.measure();
   walk.row_lines = probe.row_lines();
   walk.part_lines = probe.part_lines();
+  walk.later_lines = probe.later_lines();
+  walk.ahead = probe.ahead();
   walk.blocks = storage.blocks();
   walk.block_bytes = storage.block_bytes();
   walk.links = storage.link_places();

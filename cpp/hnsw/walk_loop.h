@@ -70,9 +70,8 @@ inline void row_sums(const Measure& m, const std::uint32_t* slots, std::size_t c
   for (; i < count; ++i) sums[i] = row_sum<Row>(m, slots[i]);
 }
 
-template <class Row>
-void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
-  row_sums<Row>(m, slots, count, distances);
+// Sums over rows become distances.
+inline void finish(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
   if (m.factors != nullptr) {
     for (std::size_t i = 0; i < count; ++i) distances[i] *= float_at(m.factors + slots[i] * m.factor_stride);
   }
@@ -80,6 +79,29 @@ void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, fl
   if (m.terms != nullptr) {
     for (std::size_t i = 0; i < count; ++i) distances[i] += float_at(m.terms + slots[i] * m.factor_stride);
   }
+}
+
+template <class Row>
+void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
+  row_sums<Row>(m, slots, count, distances);
+  finish(m, slots, count, distances);
+}
+
+// The same for what a walk has gathered. Of rows of many lines only the first were asked for there: all of
+// them at once are more than can be on their way. The others are asked for a few rows before their turn.
+template <class Row>
+inline void measure_gathered(const Walk& w, const std::uint32_t* slots, std::size_t count) {
+  const Measure& m = w.measure;
+  if (w.later_lines == 0) return measure<Row>(m, slots, count, w.buffer);
+  const auto ask = [&](std::size_t i) {
+    const std::byte* row = m.rows + slots[i] * m.stride + 64 * w.row_lines;
+    for (std::size_t line = 0; line < w.later_lines; ++line) prefetch(row + 64 * line);
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    if (i + w.ahead < count) ask(i + w.ahead);
+    w.buffer[i] = row_sum<Row>(m, slots[i]);
+  }
+  finish(m, slots, count, w.buffer);
 }
 
 inline void ask_for_links(const Walk& w, std::uint32_t slot) {
@@ -256,10 +278,10 @@ inline void score(Walk& w) {
       n = measure_in_parts<Row>(w, fresh, n, bound);
       fresh = w.kept;
     } else {
-      measure<Row>(w.measure, fresh, n, w.buffer);
+      measure_gathered<Row>(w, fresh, n);
     }
   } else {
-    measure<Row>(w.measure, fresh, n, w.buffer);
+    measure_gathered<Row>(w, fresh, n);
   }
   for (std::size_t from = 0; from < n; from += 16) {
     std::uint32_t near = not_above(w.buffer + from, bound);
