@@ -4,12 +4,12 @@
 // Everything is in an unnamed namespace and calls nothing that the compiler could share with another
 // object, so that no function compiled for wide instructions can replace a baseline one at link time.
 //
-// A Row gives: using Query; static float sum(const Query*, const std::byte* row, std::size_t n). That of u4
-// also part(), over the highest bits, and rest(), over the others: sum is part + rest.
+// What a Row gives: measure_loop.h.
 #pragma once
 
 #include "hnsw/code_loop.h"
 #include "hnsw/kernel_set.h"
+#include "hnsw/measure_loop.h"
 #include "hnsw/tile_loop.h"
 #include "hnsw/walk_queue.h"
 
@@ -18,8 +18,6 @@ namespace embedcore::hnsw {
 namespace {
 
 constexpr std::uint32_t expanded = std::uint32_t{1} << 31;
-
-inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
 
 constexpr std::uint32_t slot_bits = ~(std::uint32_t{1} << 31);
 
@@ -32,59 +30,6 @@ inline std::uint32_t load_link(const std::uint32_t* link) {
 #else
   return __atomic_load_n(link, __ATOMIC_ACQUIRE) & slot_bits;
 #endif
-}
-
-inline float float_at(const std::byte* at) {
-  float value;
-  __builtin_memcpy(&value, at, sizeof(value));
-  return value;
-}
-
-struct Four {
-  const std::byte* at[4];
-
-  static Four of(const Measure& m, const std::uint32_t* slots) {
-    return {{m.rows + slots[0] * m.stride, m.rows + slots[1] * m.stride, m.rows + slots[2] * m.stride,
-             m.rows + slots[3] * m.stride}};
-  }
-  // Of the first n of them, n at least 1: the last one stands for those that are missing.
-  static Four of(const Measure& m, const std::uint32_t* slots, std::size_t n) {
-    return {{m.rows + slots[0] * m.stride, m.rows + slots[n > 1 ? 1 : 0] * m.stride,
-             m.rows + slots[n > 2 ? 2 : n - 1] * m.stride, m.rows + slots[n > 3 ? 3 : n - 1] * m.stride}};
-  }
-};
-
-template <class Row>
-inline float row_sum(const Measure& m, std::uint32_t slot) {
-  return Row::sum(static_cast<const typename Row::Query*>(m.query), m.rows + slot * m.stride, m.n);
-}
-
-// Four rows at once where the row type can: they share the loads of the query and the last additions.
-template <class Row>
-inline void row_sums(const Measure& m, const std::uint32_t* slots, std::size_t count, float* sums) {
-  std::size_t i = 0;
-  if constexpr (requires { Row::sum4; }) {
-    for (; i + 4 <= count; i += 4)
-      Row::sum4(static_cast<const typename Row::Query*>(m.query), Four::of(m, slots + i), m.n, sums + i);
-  }
-  for (; i < count; ++i) sums[i] = row_sum<Row>(m, slots[i]);
-}
-
-// Sums over rows become distances.
-inline void finish(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
-  if (m.factors != nullptr) {
-    for (std::size_t i = 0; i < count; ++i) distances[i] *= float_at(m.factors + slots[i] * m.factor_stride);
-  }
-  for (std::size_t i = 0; i < count; ++i) distances[i] = m.offset + m.scale * distances[i];
-  if (m.terms != nullptr) {
-    for (std::size_t i = 0; i < count; ++i) distances[i] += float_at(m.terms + slots[i] * m.factor_stride);
-  }
-}
-
-template <class Row>
-void measure(const Measure& m, const std::uint32_t* slots, std::size_t count, float* distances) {
-  row_sums<Row>(m, slots, count, distances);
-  finish(m, slots, count, distances);
 }
 
 // The same for what a walk has gathered. Of rows of many lines only the first were asked for there: all of
@@ -203,48 +148,6 @@ inline bool expand(Walk& w) {
 
 constexpr std::size_t part_chunk = 8;
 
-// Those of n rows whose first part does not rule them out go to kept, and the sums over the first parts to
-// parts; returns how many. Arrays are as long as the next multiple of four.
-template <class Row>
-inline std::size_t judge(const Measure& m, const std::uint32_t* slots, std::size_t n, float least,
-                         std::uint32_t* kept, std::int32_t* parts) {
-  const auto* query = static_cast<const typename Row::Query*>(m.query);
-  std::size_t count = 0;
-  if constexpr (requires { Row::judge4; }) {
-    for (std::size_t i = 0; i < n; i += 4)
-      count += Row::judge4(query, Four::of(m, slots + i, n - i), m.n, slots + i, n - i, least, kept + count,
-                           parts + count);
-  } else {
-    // Without branches: which node passes cannot be foretold.
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::int32_t part = Row::part(query, m.rows + slots[i] * m.stride, m.n);
-      kept[count] = slots[i];
-      parts[count] = part;
-      count += static_cast<float>(part) > least ? 1 : 0;
-    }
-  }
-  return count;
-}
-
-// Distances of n rows from the sums over their first parts; arrays as above.
-template <class Row>
-inline void complete(const Measure& m, const std::uint32_t* slots, const std::int32_t* parts, std::size_t n,
-                     float* distances) {
-  const auto* query = static_cast<const typename Row::Query*>(m.query);
-  if constexpr (requires { Row::complete4; }) {
-    for (std::size_t i = 0; i < n; i += 4)
-      Row::complete4(query, Four::of(m, slots + i, n - i), m.n, parts + i, m.offset, m.scale, distances + i);
-  } else {
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::int32_t rest = Row::rest(query, m.rows + slots[i] * m.stride, m.n);
-      distances[i] = m.offset + m.scale * static_cast<float>(parts[i] + rest);
-    }
-  }
-}
-
-// The sum over the first part that a row nearer than bound exceeds: the scale is negative.
-inline float least_part(const Measure& m, float bound) { return (bound - m.part_offset) / m.part_scale; }
-
 // Nodes that the first part of their rows does not rule out go to kept; the rest of their rows is asked for.
 // Then their distances go to buffer.
 template <class Row>
@@ -301,40 +204,6 @@ std::size_t walk(Walk* const* walks, std::size_t count) {
     score<Row>(*walks[i]);
     if (!expand(*walks[i])) return i;
   }
-}
-
-// Where in slots the node nearest to the query is, if it is nearer than *bound, which then becomes its
-// distance; count if none is.
-template <class Row>
-std::size_t nearest(const Measure& m, const std::uint32_t* slots, std::size_t count, float* bound) {
-  constexpr std::size_t chunk = 32;
-  std::size_t best = count;
-  float distances[chunk];
-  std::uint32_t kept[chunk];
-  std::int32_t parts[chunk];
-  for (std::size_t from = 0; from < count; from += chunk) {
-    const std::size_t n = count - from < chunk ? count - from : chunk;
-    const std::uint32_t* of = slots + from;
-    std::size_t left = n;
-    if constexpr (requires { Row::part; }) {
-      if (m.part_scale != 0) {
-        left = judge<Row>(m, of, n, least_part(m, *bound), kept, parts);
-        complete<Row>(m, kept, parts, left, distances);
-        of = kept;
-      } else {
-        measure<Row>(m, of, n, distances);
-      }
-    } else {
-      measure<Row>(m, of, n, distances);
-    }
-    for (std::size_t i = 0; i < left; ++i) {
-      if (!(distances[i] < *bound)) continue;
-      *bound = distances[i];
-      best = from;
-      while (slots[best] != of[i]) ++best;
-    }
-  }
-  return best;
 }
 
 // Rows: a class template over Sum for each form.
