@@ -17,9 +17,10 @@ inline std::uint64_t since_ns(Clock::time_point started) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count());
 }
 
-// Walks expand several nodes a step, for which they compute a few distances too many; the narrower the
-// search, the larger the share of those.
-inline std::size_t beam_for(std::size_t ef) { return ef < 64 ? 2 : 3; }
+// Walks expand several nodes a step, so that more lines are on their way at once, for which they compute a few
+// distances too many: the narrower the search, the larger the share of those, and the longer the rows, the
+// more they cost.
+inline std::size_t beam_for(std::size_t ef, bool coded) { return ef < (coded ? 24u : 64u) ? 2 : 3; }
 
 // Originals beyond the k-th that are nearly always read in the end.
 constexpr std::size_t rerank_margin = 6;
@@ -59,7 +60,7 @@ struct Index::Impl::Search {
     };
     ef = std::max(ef, impl.least_breadth(k, codec));
     Breadth breadth{grown(ef)};
-    breadth.beam = beam_for(ef);
+    breadth.beam = beam_for(ef, coded());
     const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
     const std::size_t rank = std::max(k, fewest_ranked);
     if (exponent > 0 && ef > rank) {
