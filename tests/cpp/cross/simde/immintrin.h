@@ -80,13 +80,15 @@ inline simde__m512i srai_epi32(simde__m512i a, unsigned by) {
 }
 inline simde__m512i alignr_epi32(simde__m512i high, simde__m512i low, unsigned by) {
   const Lanes<int, simde__m512i> a(high), b(low);
-  return each<int, simde__m512i>([&](unsigned i) { return i + by < 16 ? b.lane[i + by] : a.lane[i + by - 16]; });
+  return each<int, simde__m512i>(
+      [&](unsigned i) { return i + by < 16 ? b.lane[i + by] : a.lane[i + by - 16]; });
 }
 inline simde__m512i gather_epi32(simde__m512i index, const void* base, int scale) {
   const Lanes<int, simde__m512i> at(index);
   return each<int, simde__m512i>([&](unsigned i) {
     int value;
-    __builtin_memcpy(&value, static_cast<const char*>(base) + static_cast<long>(at.lane[i]) * scale, sizeof(value));
+    __builtin_memcpy(&value, static_cast<const char*>(base) + static_cast<long>(at.lane[i]) * scale,
+                     sizeof(value));
     return value;
   });
 }
@@ -130,7 +132,8 @@ inline float reduce_add_ps(simde__m512 a) { return Lanes<float, simde__m512>(a).
 #undef _mm512_reduce_add_epi32
 #undef _mm512_reduce_add_ps
 #define _mm_cvtepu32_ps(a) cross::cvtepu32_ps(a)
-#define _mm_mask_cmp_ps_mask(mask, a, b, how) static_cast<__mmask8>((mask) & _mm_movemask_ps(_mm_cmp_ps(a, b, how)))
+#define _mm_mask_cmp_ps_mask(mask, a, b, how) \
+  static_cast<__mmask8>((mask) & _mm_movemask_ps(_mm_cmp_ps(a, b, how)))
 #define _mm_maskz_compress_epi32(mask, a) cross::compress_epi32(mask, a)
 #define _mm_maskz_loadu_epi32(mask, at) cross::masked_load<int, __m128i>(mask, at)
 #define _mm512_alignr_epi32(a, b, by) cross::alignr_epi32(a, b, by)
