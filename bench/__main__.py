@@ -214,7 +214,10 @@ def recovery_command(
     dtype: Annotated[str, typer.Option(help="Of the index that is saved and loaded.")] = "float32",
     preset: Annotated[str | None, typer.Option(help="fast: a cheaper build of it.")] = None,
     snapshot: Annotated[
-        Path | None, typer.Option(help="A snapshot made before, to be loaded in place of one made now.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A snapshot made before, to be loaded in place of one made now."
+        ),
     ] = None,
     replay: Annotated[bool, typer.Option(help="Also fill a store and replay its log.")] = True,
     platform: Annotated[bool, typer.Option(help="A whole server, killed and started again.")] = False,

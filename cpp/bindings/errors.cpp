@@ -13,8 +13,12 @@ void raise(const Error& error) { raise_as(python_code(error.code), error.message
 
 void raise_as(const char* code, const std::string& message) {
   namespace py = pybind11;
+  // It may name a file, and names of files are any bytes.
+  const auto size = static_cast<py::ssize_t>(message.size());
+  const auto text = py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefaultAndSize(message.data(), size));
+  if (!text) throw py::error_already_set();
   // Imported when first needed: embedcore imports this module, not the reverse.
-  const py::object exception = py::module_::import("embedcore.errors").attr("error_of")(code, message);
+  const py::object exception = py::module_::import("embedcore.errors").attr("error_of")(code, text);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
   throw py::error_already_set();
 }

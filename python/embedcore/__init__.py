@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from embedcore.dual_write import ScoreCalibration, blend
     from embedcore.dual_writer import DualWriter
     from embedcore.exact import build_info, exact_search
-    from embedcore.index import Index, SearchResult
+    from embedcore.index import IdSet, Index, SearchResult
     from embedcore.platform import Platform
 
 try:
@@ -26,6 +26,7 @@ except PackageNotFoundError:  # running from a source tree that is not installed
     __version__ = "0.0.0"
 
 _HOMES = {
+    "IdSet": "embedcore.index",
     "Index": "embedcore.index",
     "SearchResult": "embedcore.index",
     "build_info": "embedcore.exact",
@@ -44,6 +45,7 @@ __all__ = [
     "CorruptSnapshotError",
     "DualWriter",
     "EmbedcoreError",
+    "IdSet",
     "Index",
     "Platform",
     "ScoreCalibration",

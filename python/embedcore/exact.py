@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from embedcore import _native
 from embedcore.errors import InvalidArgument
 from embedcore.index import METRICS, Metric, SearchResult
-from embedcore.index_input import one_of, rows_of, whole
+from embedcore.index_input import array_of, one_of, rows_of, whole
 
 __all__ = ["build_info", "exact_search"]
 
@@ -25,7 +24,7 @@ def exact_search(
     """
     kind = one_of(metric, "metric", METRICS)
     k = whole(k, "k", 1, 2**32 - 1)
-    vectors = np.asarray(base)
+    vectors = array_of(base, "base vectors")
     if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= 65535:
         raise InvalidArgument(f"base has shape {vectors.shape}; it must be (n, dim) with dim 1 to 65535")
     rows, _ = rows_of(vectors, vectors.shape[1], "base")

@@ -7,7 +7,6 @@ before anything has changed.
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable
 from typing import Final, Literal
@@ -16,9 +15,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedcore import _native
-from embedcore._native import IdSet
 from embedcore.errors import InvalidArgument
-from embedcore.index_input import Filter, checked_out, filter_of, ids_of, number, one_of, rows_of, whole
+from embedcore.index_input import (
+    Filter,
+    IdSet,
+    checked_out,
+    filter_of,
+    id_of,
+    ids_of,
+    number,
+    one_of,
+    path_of,
+    rows_of,
+    text_of,
+    whole,
+)
 from embedcore.index_results import Report, SearchResult
 from embedcore.index_upkeep import IndexUpkeep
 
@@ -215,11 +226,8 @@ class Index(IndexUpkeep):
         return len(self._native)
 
     def __contains__(self, item: object) -> bool:
-        try:
-            wanted = operator.index(item)  # type: ignore[arg-type]
-        except TypeError:
-            return False
-        return 0 <= wanted < 2**63 and wanted in self._native
+        wanted = id_of(item)
+        return wanted is not None and wanted in self._native
 
     # Snapshots.
 
@@ -237,9 +245,11 @@ class Index(IndexUpkeep):
         the file that was there is untouched then, and nothing is left behind. Raises CorruptSnapshotError
         for an index that was mapped from a file with damage.
         """
+        if fingerprint is None:
+            fingerprint = self.fingerprint
         self._native.save(
-            os.fspath(path),
-            self.fingerprint if fingerprint is None else fingerprint,
+            path_of(path),
+            text_of(fingerprint, "fingerprint"),
             self.watermark if watermark is None else whole(watermark, "watermark", 0, _U64_MAX),
         )
 
@@ -262,7 +272,7 @@ class Index(IndexUpkeep):
         with open(path, "rb"):  # raises the OSError that names the reason
             pass
         index = cls.__new__(cls)
-        index._native = _native.Index.load(os.fspath(path), mmap)
+        index._native = _native.Index.load(path_of(path), bool(mmap))
         return index
 
     @property

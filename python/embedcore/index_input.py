@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedcore._native import IdSet
+from embedcore import _native
 from embedcore.errors import InvalidArgument
-
-Filter = NDArray[np.int64] | IdSet | Callable[[int], bool]
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:
@@ -79,12 +78,60 @@ def ids_of(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
     return np.require(array, np.int64, ("C", "ALIGNED")).reshape(-1)
 
 
-def filter_of(given: Filter | ArrayLike | None) -> IdSet | Callable[[int], bool] | None:
-    if given is None or isinstance(given, IdSet):
+def text_of(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name} is {value!r}; give a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{name} is {value!r}: {error.reason}; give text that UTF-8 can hold") from None
+    return value
+
+
+def path_of(path: str | os.PathLike[str]) -> bytes:
+    """As the system takes it. A NUL would cut off what follows."""
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise InvalidArgument(f"path {os.fsdecode(name)!r} holds a NUL; give the name of a file")
+    return name
+
+
+class IdSet(_native.IdSet):
+    """Ids that a search may return, made once for any number of searches: a bitmap, or a hash table where the
+    ids lie far apart. Duplicates count once; ids that no index has do no harm.
+
+    ``ids``: whole numbers (n,) below 2^63. Raises ValueError for anything else.
+    """
+
+    def __init__(self, ids: ArrayLike) -> None:
+        super().__init__(ids_of(ids, "filter ids"))
+
+    def __contains__(self, item: object) -> bool:
+        number = id_of(item)
+        return number is not None and super().__contains__(number)
+
+    def __repr__(self) -> str:
+        return f"<embedcore.IdSet of {len(self)}>"
+
+
+Filter = NDArray[np.int64] | IdSet | Callable[[int], bool]
+
+
+def id_of(item: object) -> int | None:
+    """None for what cannot be an id."""
+    try:
+        number = operator.index(item)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return number if 0 <= number < 2**63 else None
+
+
+def filter_of(given: Filter | ArrayLike | None) -> _native.IdSet | Callable[[int], bool] | None:
+    if given is None or isinstance(given, _native.IdSet):
         return given
     if callable(given):
         return given
-    return IdSet(ids_of(given, "filter ids"))
+    return IdSet(given)
 
 
 def checked_out(

@@ -127,8 +127,8 @@ FAULTS = [
     Fault(
         "replay_starts_late",
         "embedcore.serving.recovery",
-        "        lane = Lane(self._store, number, shard, index, watermark)\n        head = ",
-        "        lane = Lane(self._store, number, shard, index, watermark + 1)\n        head = ",
+        "        lane = Lane(self._store, number, shard, index, watermark)\n        if refused:",
+        "        lane = Lane(self._store, number, shard, index, watermark + 1)\n        if refused:",
         "tests/python/crash/test_crash_loop.py::test_kills_lose_nothing_and_bring_nothing_back",
         "the replay of the log after a snapshot starts one entry too late",
     ),

@@ -65,11 +65,23 @@ def label_of(value: object) -> int:
     return number
 
 
-def path_of(path: str | os.PathLike[str]) -> str:
-    found = os.fspath(path)
-    if not isinstance(found, str):
-        raise TypeError(f"the path is {path!r}; give a str")
-    return found
+def path_of(path: str | bytes | os.PathLike[str]) -> str:
+    return os.fsdecode(path)
+
+
+def flag_of(value: object, name: str) -> bool:
+    """Of what hnswlib takes for True or False: None and whatever defines its truth by ``__bool__``."""
+    if value is not None and not hasattr(value, "__bool__"):
+        raise TypeError(f"{name} is {value!r}; give True or False")
+    return bool(value)
+
+
+def thread_count(value: object) -> int:
+    """A whole number of 32 bits, as hnswlib takes it."""
+    number = operator.index(value)  # type: ignore[arg-type]
+    if not -(2**31) <= number < 2**31:
+        raise TypeError(f"num_threads is {number}; it must be -2^31 to 2^31-1")
+    return number
 
 
 def vectors_of(data: ArrayLike, dim: int) -> NDArray[np.float32]:
@@ -149,7 +161,7 @@ def filter_of(given: object) -> Filter | None:
 
 def threads_for(asked: int, default: int, rows: int) -> int:
     """hnswlib's choice: one thread for a few rows; 0 stands for all cores."""
-    threads = operator.index(asked)
+    threads = thread_count(asked)
     if threads <= 0:
         threads = default
     if threads > 0 and rows <= 4 * threads:

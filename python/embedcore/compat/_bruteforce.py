@@ -7,13 +7,12 @@ So a search needs no lock. A few dead rows are searched along and dropped; more 
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 import warnings
 import zipfile
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Never, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,7 +129,7 @@ class BFIndex:
         queries = given.vectors_of(data, self._dim)
         k = given.size_of(k, "k")
         allowed = given.filter_of(filter)
-        threads = operator.index(num_threads)
+        threads = given.thread_count(num_threads)
         threads = min(max(threads if threads > 0 else self._threads, 0), given.MOST_THREADS)
         count = len(queries)
         if k == 0 or count == 0:
@@ -168,7 +167,7 @@ class BFIndex:
 
     def set_num_threads(self, num_threads: int) -> None:
         """What queries use that name none: all cores at first and for <= 0."""
-        self._threads = operator.index(num_threads)
+        self._threads = given.thread_count(num_threads)
 
     @property
     def num_threads(self) -> int:
@@ -189,7 +188,10 @@ class BFIndex:
     def __repr__(self) -> str:
         return f"<hnswlib.BFIndex(space='{self._space}', dim={self._dim})>"
 
-    def save_index(self, path_to_index: str | os.PathLike[str]) -> None:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
+        raise TypeError("a BFIndex cannot be copied or pickled, as in hnswlib; use save_index and load_index")
+
+    def save_index(self, path_to_index: str | bytes | os.PathLike[str]) -> None:
         """Writes one checksummed file, a .npz of NumPy, whole or not at all."""
         vectors, labels = self._made().live()
         limit, space = self._limit, self._space
@@ -202,7 +204,7 @@ class BFIndex:
 
         replace_file(given.path_of(path_to_index), write)
 
-    def load_index(self, path_to_index: str | os.PathLike[str], max_elements: int = 0) -> None:
+    def load_index(self, path_to_index: str | bytes | os.PathLike[str], max_elements: int = 0) -> None:
         """Takes what ``save_index`` wrote in place of what the index holds; ``max_elements`` is not used.
 
         RuntimeError, and the index is as before, for a file that is missing, damaged, of hnswlib itself, or

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 import warnings
@@ -78,10 +77,11 @@ class Index:
             given.size_of(ef_construction, "ef_construction"),
             given.size_of(random_seed, "random_seed"),
         )
+        replaces = given.flag_of(allow_replace_deleted, "allow_replace_deleted")
         with self._starting:
             if self._graph is not None:
                 raise RuntimeError(given.TWICE)
-            self._graph = Graph.new(self._space, self._dim, settings, bool(allow_replace_deleted))
+            self._graph = Graph.new(self._space, self._dim, settings, replaces)
 
     # Writing.
 
@@ -106,6 +106,7 @@ class Index:
         rows = given.vectors_of(data, self._dim)
         count = len(rows)
         threads = given.threads_for(num_threads, self._threads, count)
+        replace = given.flag_of(replace_deleted, "replace_deleted")
         labels = None if ids is None else given.labels_for(ids, count)
         first = graph.labels.take(count)
         try:
@@ -115,7 +116,7 @@ class Index:
                 labels, rows = given.last_of_each(labels, rows)
             if self._space == "cosine":
                 rows = given.normalised(rows)
-            graph.add(labels, rows, threads, bool(replace_deleted))
+            graph.add(labels, rows, threads, replace)
         except BaseException:
             graph.labels.give_back(first, count)
             raise
@@ -213,7 +214,7 @@ class Index:
 
     def set_num_threads(self, num_threads: int) -> None:
         """What calls use that name none: all cores at first and for <= 0."""
-        self._threads = operator.index(num_threads)
+        self._threads = given.thread_count(num_threads)
 
     @property
     def ef(self) -> int:
@@ -264,13 +265,13 @@ class Index:
 
     # Files and pickles.
 
-    def save_index(self, path_to_index: str | os.PathLike[str]) -> None:
+    def save_index(self, path_to_index: str | bytes | os.PathLike[str]) -> None:
         """Writes one checksummed file, whole or not at all. Writers wait, searches go on."""
         self._made().save(given.path_of(path_to_index))
 
     def load_index(
         self,
-        path_to_index: str | os.PathLike[str],
+        path_to_index: str | bytes | os.PathLike[str],
         max_elements: int = 0,
         allow_replace_deleted: bool = False,
     ) -> None:
@@ -281,10 +282,11 @@ class Index:
         or space.
         """
         path, limit = given.path_of(path_to_index), given.size_of(max_elements, "max_elements")
+        replaces = given.flag_of(allow_replace_deleted, "allow_replace_deleted")
         with self._starting:
             if self._graph is not None:
                 warnings.warn(given.LOADED_OVER, RuntimeWarning, stacklevel=2)
-            self._graph = Graph.load(path, self._space, self._dim, limit, bool(allow_replace_deleted))
+            self._graph = Graph.load(path, self._space, self._dim, limit, replaces)
             self._ef = _DEFAULT_EF
 
     def index_file_size(self) -> int:

@@ -127,6 +127,7 @@ def _calls() -> list[tuple[str, str, Call]]:
         refuse("scores", message, lambda i, bad=bad: i.scores(ONE, bad))
         refuse("search", message, lambda i, bad=bad: i.search(ONE, filter=bad))
         refuse("range_search", message, lambda i, bad=bad: i.range_search(ONE, 1.0, filter=bad))
+        refuse("IdSet", message, lambda i, bad=bad: embedcore.IdSet(bad))
     for message, bad in BAD_THREADS:
         refuse("add", message, lambda i, bad=bad: i.add([900], ONE, threads=bad))
         refuse("search", message, lambda i, bad=bad: i.search(TWO, threads=bad))
@@ -187,6 +188,15 @@ def _calls() -> list[tuple[str, str, Call]]:
     for bad in (-1, 2**64, 1.5, "7"):
         refuse("save", f"watermark is {bad!r}", lambda i, bad=bad: i.save("never-written", watermark=bad))
     refuse("save", "fingerprint", lambda i: i.save("never-written", fingerprint="x" * 65536))
+    refuse("save", "fingerprint is 5", lambda i: i.save("never-written", fingerprint=5))
+    refuse("save", "give text that UTF-8 can hold", lambda i: i.save("never-written", fingerprint="\udce4"))
+    refuse("save", "holds a NUL", lambda i: i.save("never\0written"))
+    for bad in (-1, np.nan, "soon", [1]):
+        for verb in ("repair", "compact", "relocate"):
+            refuse(verb, "budget is", lambda i, verb=verb, bad=bad: getattr(i, verb)(budget=bad))
+    for message, bad in BAD_THREADS:
+        for verb in ("repair", "compact", "relocate"):
+            refuse(verb, message, lambda i, verb=verb, bad=bad: getattr(i, verb)(threads=bad))
     return calls
 
 

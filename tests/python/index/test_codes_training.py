@@ -18,7 +18,7 @@ from .dtypes import (
     recall_at_10,
     spread_out,
 )
-from .vectors import clustered
+from .vectors import clustered, text
 
 
 @metrics
@@ -57,6 +57,23 @@ def test_recall_survives_vectors_that_drift(dtype: Any, codes: Any, change: str)
         assert recall_at_10(index, base, queries, ef=200) >= least(codes, 0.9, 0.85)
     if codes != "none":
         assert index.stats()["codes"]["step"] > 1.5 * before["step"]  # it was noticed
+    assert index.check() == []
+
+
+@pytest.mark.parametrize(("dtype", "codes"), [("float32", "auto"), ("float16", "auto"), ("int8", "auto")])
+@pytest.mark.parametrize("scale", [3.0, 0.5])
+def test_recall_on_text_survives_vectors_that_drift(dtype: Any, codes: Any, scale: float) -> None:
+    """A thousand texts, then three times as many, shifted by as much as they are long, and scaled."""
+    old, rows = text()[:1000], text()[1000:]
+    towards = np.random.default_rng(40).standard_normal(384) / np.sqrt(384)
+    drifted = (scale * (rows + towards)).astype(np.float32)
+    index = embedcore.Index(384, "l2", dtype, codes, ef_construction=80)
+    index.add(np.arange(1000), old)
+    for first in range(0, 2900, 290):
+        index.add(np.arange(1000 + first, 1290 + first), drifted[first : first + 290])
+    base = np.concatenate([old, drifted[:2900]])
+    for queries in (rows[2900:], drifted[2900:]):
+        assert recall_at_10(index, base, queries) >= 0.95
     assert index.check() == []
 
 

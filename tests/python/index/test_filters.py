@@ -61,6 +61,34 @@ def test_filters_of_every_selectivity(dtype: Any, codes: Any, share: float) -> N
         assert set(near.ids[near.ids >= 0].tolist()) <= members
 
 
+def test_ids_that_come_twice_or_exist_nowhere_do_no_harm() -> None:
+    _, queries = big()
+    index = big_index("float32", "int8")
+    plain = np.arange(0, 9_000, 3)
+    noisy = np.concatenate([plain, plain[::-1], [-1, -(2**63), 1, 2, 2**63 - 1, 3 * BIG]])
+    assert len(embedcore.IdSet(noisy)) == len(plain) + 4  # negative ones are no ids
+    for ids in (plain, plain[:3]):  # walked through, and scored one by one
+        with_noise = np.concatenate([ids, ids, noisy[2 * len(plain) :]])
+        for filtered in (with_noise, embedcore.IdSet(with_noise), with_noise.tolist()):
+            found = index.search(queries, 10, filter=filtered)
+            expected = index.search(queries, 10, filter=ids)
+            np.testing.assert_array_equal(found.ids, expected.ids)
+            np.testing.assert_array_equal(found.distances, expected.distances)
+
+
+def test_what_is_in_an_id_set() -> None:
+    near, far = np.arange(5, 900, 7), np.array([0, 2**62, 2**63 - 1])  # a bitmap, and a hash table
+    for ids in (near, far):
+        chosen = IdSet(ids)
+        assert all(i in chosen for i in ids.tolist())
+        assert np.int64(ids[1]) in chosen
+        assert len(chosen) == len(ids)
+        assert repr(chosen) == f"<embedcore.IdSet of {len(ids)}>"
+        for absent in (1, -1, 2**63, -(2**70), "5", 5.0, None):
+            assert absent not in chosen
+    assert len(IdSet([])) == 0
+
+
 @few_kinds
 def test_a_filter_of_what_lies_far_away(dtype: Any, codes: Any) -> None:
     base, queries = big()

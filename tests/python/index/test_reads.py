@@ -67,6 +67,12 @@ def test_stats_say_what_a_search_took(index: embedcore.Index, vectors: NDArray[n
         plain = index.search(queries, k=5)
         np.testing.assert_array_equal(found.ids, plain.ids)
         np.testing.assert_array_equal(found.distances, plain.distances)
+    for allowed in (np.arange(0, 3000, 20), lambda item: item % 20 == 0):
+        filtered = index.search(vectors[:9], k=5, stats=True, filter=allowed)
+        assert filtered.stats is not None
+        assert all(values.shape == (9,) for values in filtered.stats.values())
+        assert (filtered.stats["distances"] >= 5).all()
+        assert (filtered.stats["nanoseconds"] > 0).all()
     nothing = index.search(vectors[:2], stats=True, filter=[])
     assert nothing.stats is not None
     assert nothing.stats["distances"].tolist() == [0, 0]

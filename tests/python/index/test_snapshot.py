@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,28 @@ def test_saving_over_a_file_replaces_it_whole(tmp_path: Path) -> None:
     index = embedcore.Index(3, "l2")
     index.save(path)
     assert len(embedcore.Index.load(path)) == 0
+
+
+@pytest.mark.parametrize("name", [b"plain", b"with space", b"latin-\xe4", "grün".encode(), b"line\nbreak"])
+@pytest.mark.parametrize("mmap", [False, True])
+def test_files_of_any_name(tmp_path: Path, name: bytes, mmap: bool) -> None:
+    index = golden_index()
+    path = os.path.join(os.fsencode(tmp_path), name)
+    for form in (path, os.fsdecode(path), Path(os.fsdecode(path))):
+        index.save(form)
+        assert os.listdir(os.fsencode(tmp_path)) == [name]
+        loaded = embedcore.Index.load(form, mmap=mmap)
+        np.testing.assert_array_equal(loaded.get(loaded.ids()), index.get(index.ids()))
+        loaded.wait_verified()
+    Path(os.fsdecode(path)).write_bytes(b"no snapshot" * 100)
+    with pytest.raises(CorruptSnapshotError, match="restore the file from a backup") as caught:
+        embedcore.Index.load(path, mmap=mmap)
+    assert os.fsdecode(name) in str(caught.value)
+
+
+def test_a_nul_in_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds a NUL"):
+        golden_index().save(f"{tmp_path}/cut\0off")
+    with pytest.raises(ValueError, match="null byte"):
+        embedcore.Index.load(f"{tmp_path}/cut\0off")
+    assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,9 @@ import pytest
 
 import embedcore
 
-from .vectors import clustered
+from .vectors import DATA, clustered
+
+SNAPSHOT = DATA / "index-v3.ecx"
 
 
 def _others_ran_during(work: Callable[[], object]) -> bool:
@@ -117,9 +119,9 @@ def test_progress_is_reported_and_may_stop_the_add() -> None:
     assert other.check() == []
 
 
-def started(script: str) -> subprocess.Popen[str]:
+def started(script: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -176,6 +178,39 @@ def test_ctrl_c_ends_a_batch_of_searches() -> None:
     assert child.returncode == 0
 
 
+OTHERS = """
+import sys, numpy as np, embedcore
+vectors = np.random.default_rng(0).normal(size=(60_000, 32)).astype(np.float32)
+index = embedcore.Index(32, m=8, ef_construction=20)
+index.add(np.arange(20_000), vectors[:20_000])
+index.remove(np.arange(0, 20_000, 2))
+work = {
+    "exact_search": lambda: embedcore.exact_search(vectors, vectors, 10),
+    "range_search": lambda: index.range_search(np.tile(vectors, (20, 1)), 1e9, ef_search=500),
+    "compact": lambda: [index.compact() or index.add([1], vectors[:1]) for _ in iter(int, 1)],
+}
+try:
+    print("running", flush=True)
+    work[sys.argv[1]]()
+    print("finished", flush=True)
+except KeyboardInterrupt:
+    compacted = index.compact().done
+    found = index.search(vectors[1:2000:2], k=1, ef_search=1000).ids.ravel()
+    print("stopped", len(index), compacted, index.check(), (found == np.arange(1, 2000, 2)).mean() > 0.9)
+"""
+
+
+@pytest.mark.parametrize("work", ["exact_search", "range_search", "compact"])
+def test_ctrl_c_ends_whatever_takes_long(work: str) -> None:
+    child = started(OTHERS, work)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "running\n"
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=60)
+    assert output == "stopped 10000 True [] True\n"
+
+
 ISA = """
 import numpy as np, embedcore
 print(embedcore.build_info()["isa"])
@@ -211,8 +246,23 @@ def test_every_instruction_set_finds_the_same() -> None:
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_an_unknown_instruction_set_is_refused_with_the_names_of_others() -> None:
-    done = _run_with_isa("pentium", "import embedcore\nembedcore.Index(3)")
-    assert done.returncode == 1
-    assert "InvalidArgument: EMBEDCORE_ISA is 'pentium'" in done.stderr
-    assert "scalar" in done.stderr
+@pytest.mark.parametrize(
+    "call", ["Index(3)", "build_info()", "exact_search([[1.0]], [[1.0]], 1)", "Index.load(sys.argv[0])"]
+)
+def test_an_unknown_instruction_set_is_refused_with_the_names_of_others(call: str) -> None:
+    code = f"""import embedcore, sys
+try:
+    embedcore.{call}
+except ValueError as error:
+    print(error)
+"""
+    done = _run_with_isa("pentium", code.replace("sys.argv[0]", repr(str(SNAPSHOT))))
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("EMBEDCORE_ISA is 'pentium'")
+    assert "scalar" in line
+    assert done.stderr == ""
+
+
+def test_an_empty_choice_of_instruction_set_is_none() -> None:
+    done = _run_with_isa("", "import embedcore\nprint(embedcore.build_info()['isa'])")
+    assert done.stdout.strip() == embedcore.build_info()["isa"] or "EMBEDCORE_ISA" in os.environ
