@@ -40,23 +40,37 @@ _SYNCHRONOUS: Final[Mapping[Durability, str]] = {
 DATABASE_ERRORS: Final = (DBAPIError, sqlite3.Error)
 
 
-def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync") -> Engine:
+def sqlite_engine(
+    path: Path, *, writer: bool, durability: Durability = "fsync", alone: bool = False
+) -> Engine:
     """An engine over one SQLite file; transactions of a writer take the write lock when they begin.
 
-    A reader's connections refuse to write. The engine may be used from any thread.
+    A reader's connections refuse to write. ``alone``: one connection, the only one of this file, which keeps
+    in memory what several would share in a file beside it. The engine may be used from any thread.
     """
+    one = writer or alone
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         poolclass=QueuePool,
-        pool_size=1 if writer else 8,
-        max_overflow=0 if writer else -1,
+        pool_size=1 if one else 8,
+        max_overflow=0 if one else -1,
+        pool_timeout=600.0,
         connect_args={"check_same_thread": False, "timeout": 5.0},
     )
 
     def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        try:
+            settings(connection)
+        except sqlite3.Error:
+            connection.close()  # its locks would outlive the attempt
+            raise
+
+    def settings(connection: sqlite3.Connection) -> None:
         # Transactions are begun by the event below, never by the driver in the middle of one.
         connection.isolation_level = None
         run = connection.execute
+        if alone:
+            run("PRAGMA locking_mode=EXCLUSIVE")
         if writer:
             if run("PRAGMA page_count").fetchone() == (0,):  # setting them again would write to the file
                 run(f"PRAGMA page_size={_PAGE_BYTES}")
@@ -142,7 +156,7 @@ def translate(error: DBAPIError | sqlite3.Error, path: Path) -> EmbedcoreError:
     """The error of embedcore for an error of the database, in one line that says what to do."""
     original = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(original, "sqlite_errorname", "") or type(original).__name__
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")):
         return ResourceExhausted(f"no space left for {path}: nothing was written; free disk space and retry")
     if name.startswith("SQLITE_CANTOPEN") and not _can_open():
         return ResourceExhausted(
