@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -60,6 +61,7 @@ class PlatformCore:
         self.data_dir = ownership.data_dir
         self._ownership = ownership
         self._closed = False
+        self._creating = threading.Lock()  # of the first generation: two callers must not both find none
         self.store = open_store(
             self.data_dir,
             settings.clock or SystemClock(),

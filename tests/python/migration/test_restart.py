@@ -191,3 +191,23 @@ def test_decommission_does_not_lose_what_only_the_source_holds(world: World) -> 
     world.store.write_vectors(2, [(world.number("bare"), 1, embed("new", "x"))])
     world.tick()
     assert world.phase is Phase.DONE
+
+
+def test_a_second_serving_generation_is_retired_unless_it_alone_holds_an_item(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.corpus(4)
+    world.store.create_generation("new", "serving", 0.0)
+    world.store.write_items([ItemWrite("bare", vectors={2: embed("new", "bare")})])
+    world.reopen()
+    states = {g.number: g.state for g in world.store.generations()}
+    assert states == {1: "serving", 2: "serving"}
+    assert "generations 1 and 2 both serve: irreplaceable: 1 items without content" in caplog.text
+    assert world.reads("ads") == (1,)
+    with pytest.raises(FailedPrecondition, match="one serving generation"):
+        world.start()
+    world.store.write_items([ItemWrite("bare", vectors={1: embed("old", "bare")})])
+    world.reopen()
+    assert {g.number: g.state for g in world.store.generations()} == {1: "serving", 2: "retired"}
+    assert world.lacking(1) == []
+    assert not world.store.verify()
