@@ -16,6 +16,7 @@ from embedcore.migration import cutover, exits, reclaim, weights
 from embedcore.migration.backfill import BackfillWorker
 from embedcore.migration.context import Context, Guard, need_who
 from embedcore.migration.deps import MigrationDeps
+from embedcore.migration.grace import GraceWitness
 from embedcore.migration.journal import Journal
 from embedcore.migration.judge import HarnessJudge
 from embedcore.migration.loop import Loop
@@ -48,6 +49,7 @@ class MigrationController:
             judge=judge,
             measures=Measures(deps),
             shadow=ShadowCounts(),
+            grace=GraceWitness(deps.clock),
         )
         self.backfill = BackfillWorker(self._context)
         self._loop = Loop(self._context)
@@ -70,6 +72,9 @@ class MigrationController:
     def _take_over(self) -> None:
         journal = self._context.journal
         journal.lead()
+        running = journal.running()
+        if running is not None:
+            self._context.grace.lasted(running)  # counts from now on
         retire_orphans(self._context)
         journal.require_publish()
         journal.publish()

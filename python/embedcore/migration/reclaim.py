@@ -19,7 +19,7 @@ from embedcore.migration_types import GateResult, Migration, Phase
 def decommission_gates(context: Context, migration: Migration) -> list[GateResult]:
     missing = context.store.missing_items(migration.target, LOOKED_AT)
     return [
-        grace_gate(migration, context.now()),
+        grace_gate(migration, context.grace.lasted(migration), context.now()),
         irreplaceable_gate(missing, migration.source, context.now()),
     ]
 
