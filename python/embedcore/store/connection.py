@@ -25,12 +25,15 @@ from embedcore.store.dialect import (
     DATABASE_ERRORS,
     Durability,
     end_transaction,
+    fold_log,
+    folding_connection,
     in_transaction,
     release_pages,
     sqlite_engine,
     translate,
 )
 from embedcore.store.group_commit import GroupCommit, Member
+from embedcore.store.log_folding import LogFolding
 
 T = TypeVar("T")
 
@@ -65,6 +68,9 @@ class Database:
         self._closed = False
         self._write_engine = sqlite_engine(path, writer=True, durability=durability)
         self._read_engine = sqlite_engine(path, writer=False, alone=read_only)
+        self._folding = LogFolding(
+            path, lambda: folding_connection(path, durability), lambda: self.alone(fold_log)
+        )
         if read_only:
             return
         try:
@@ -105,7 +111,9 @@ class Database:
     def close(self) -> None:
         """Waits for the writers in progress. Later calls raise Unavailable; closing twice does nothing."""
         self._closed = True
+        self._folding.stop()
         if self._group.close():
+            self._folding.close()
             if not self.read_only:
                 self._writer.close()
             self._write_engine.dispose()
@@ -132,6 +140,7 @@ class Database:
                 self._commit_one(batch[0])
             else:
                 self._commit_shared(batch)
+            self._folding.look()
         finally:
             self._writing_thread = 0
 

@@ -19,10 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from embedcore.errors import DataLoss, EmbedcoreError, Internal, ResourceExhausted, Unavailable
+from embedcore.store.log_folding import fold
 
 # Five 384-d float32 vectors a page; pages of 4 KiB would waste a fifth of the file.
 _PAGE_BYTES = 8192
-# The write-ahead log is folded into the file every 32 MiB: amortises the checkpoint's two fsyncs.
+# A writer folds the write-ahead log into the file at 32 MiB, if it ever gets there: see log_folding.py.
 _CHECKPOINT_PAGES = 4096
 # Pages a backup copies in one go: 32 MiB, between two reports of its progress.
 _COPIED_PAGES = 4096
@@ -93,6 +94,13 @@ def sqlite_engine(
     return engine
 
 
+def folding_connection(path: Path, durability: Durability) -> sqlite3.Connection:
+    """A connection to fold the log with, for one thread; it syncs as a writer's would."""
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+    connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
+    return connection
+
+
 def insert(table: Table, columns: Sequence[str]) -> sqlite.Insert:
     """INSERT of the named columns, each value a bind parameter of its name."""
     return sqlite.insert(table).values({name: bindparam(name) for name in columns})
@@ -134,6 +142,11 @@ def end_transaction(connection: Connection) -> None:
     driver = _driver(connection)
     if driver.in_transaction:
         driver.rollback()
+
+
+def fold_log(connection: Connection) -> tuple[int, int]:
+    """See :func:`embedcore.store.log_folding.fold`; no transaction may be open."""
+    return fold(_driver(connection))
 
 
 def release_pages(connection: Connection, pages: int, path: Path) -> None:
