@@ -103,6 +103,7 @@ class Migration(Document):
     backfilled_at: float | None = None
     blended_at: float | None = None
     cutover_at: float | None = None
+    grace_lasted: float = 0.0  # seconds since, witnessed by running processes; recorded from time to time
     ended_at: float | None = None
     paused: bool = False
     window_until: float | None = None

@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,13 @@ class Document(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As ever, and without what a ``cached_property`` keeps: that was of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(copied).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
 
 class Fingerprint(Document):
     """Identity of a vector space. Two vectors may be compared only when their fingerprints are equal."""
@@ -40,7 +48,7 @@ class Fingerprint(Document):
     tokenizer_hash: str = ""  # sha256 of vocabulary + preprocessing configuration
     dtype: str = "float32"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """``ec1-`` and 32 hexadecimal digits: what travels on the wire and in file headers."""
         canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))

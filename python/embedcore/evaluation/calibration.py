@@ -185,12 +185,12 @@ def background_pairs(
     for generation, queries in ((source, source_queries), (target, target_queries)):
         held, vectors = store.stored_vectors(generation.number, pool)
         order = np.argsort(held)
-        chosen = [item for item in pool.tolist() if item in set(held.tolist())][:BACKGROUND_ITEMS]
+        chosen = pool[np.isin(pool, held)][:BACKGROUND_ITEMS]
         if len(chosen) < MIN_PAIRS or len(queries) == 0:
             return CalibrationPairs(np.zeros(0), np.zeros(0), 0, 0)
         rows = order[np.searchsorted(held[order], chosen)]
         asked = np.stack(
-            [np.repeat(np.arange(len(queries)), len(chosen)), np.tile(np.array(chosen), len(queries))]
+            [np.repeat(np.arange(len(queries)), len(chosen)), np.tile(chosen, len(queries))]
         ).astype(np.int64)
         far = _distances(queries, asked, held[rows], vectors[rows], generation.fingerprint.metric)
         sides.append(np.quantile(far, np.linspace(0, 1, min(_QUANTILES, len(far)))))

@@ -10,6 +10,7 @@ from embedcore.clock import Clock
 from embedcore.errors import EmbedcoreError, FailedPrecondition, InvalidArgument, NotFound
 from embedcore.migration.deps import MigrationDeps, machine_seconds
 from embedcore.migration.gates import evidence_of, named, refusal
+from embedcore.migration.grace import GraceWitness
 from embedcore.migration.journal import Change, Journal, Note
 from embedcore.migration.judge import Judge
 from embedcore.migration.measures import Measures
@@ -30,6 +31,7 @@ class Context:
     judge: Judge
     measures: Measures
     shadow: ShadowCounts
+    grace: GraceWitness
 
     @property
     def store(self) -> Store:

@@ -11,11 +11,12 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from embedcore.errors import EmbedcoreError, FailedPrecondition
+from embedcore.errors import EmbedcoreError, FailedPrecondition, ResourceExhausted
 from embedcore.migration import cutover, exits, reclaim, weights
 from embedcore.migration.backfill import BackfillWorker
-from embedcore.migration.context import Context, need_who
+from embedcore.migration.context import Context, Guard, need_who
 from embedcore.migration.deps import MigrationDeps
+from embedcore.migration.grace import GraceWitness
 from embedcore.migration.journal import Journal
 from embedcore.migration.judge import HarnessJudge
 from embedcore.migration.loop import Loop
@@ -48,9 +49,12 @@ class MigrationController:
             judge=judge,
             measures=Measures(deps),
             shadow=ShadowCounts(),
+            grace=GraceWitness(deps.clock),
         )
         self.backfill = BackfillWorker(self._context)
         self._loop = Loop(self._context)
+        self._guard = Guard(self._context)
+        self._resumed = False
         self._starting = threading.Lock()
         self._stop = threading.Event()
 
@@ -58,12 +62,23 @@ class MigrationController:
 
     def resume(self) -> None:
         """After a restart: takes leadership, heals what a crash left between two transactions, and goes on
-        from the documents. Serving has attached the live generations by itself."""
+        from the documents. Serving has attached the live generations by itself. On a full disk that waits
+        until there is room."""
+        try:
+            self._take_over()
+        except ResourceExhausted as error:
+            log.warning("no migration goes on, and none can be started: %s", error.message)
+
+    def _take_over(self) -> None:
         journal = self._context.journal
         journal.lead()
+        running = journal.running()
+        if running is not None:
+            self._context.grace.lasted(running)  # counts from now on
         retire_orphans(self._context)
         journal.require_publish()
         journal.publish()
+        self._resumed = True
 
     def tick(self) -> None:
         """Does everything that is due now. Never raises: an error is logged, recorded once as an event,
@@ -75,12 +90,15 @@ class MigrationController:
         """Ticks about every 0.2 s of machine time, with the backfill on a thread of its own, until set."""
         clock = self._context.clock
         worker = threading.Thread(target=self.backfill.run, args=(stop_event,), name="backfill", daemon=True)
-        worker.start()
         while not stop_event.is_set() and not self._stop.is_set():
-            self.tick()
+            if self._resumed or self._guard.run("taking over", self._take_over):
+                if worker.ident is None:
+                    worker.start()
+                self.tick()
             clock.wait(stop_event, TICK_SECONDS * clock.scale)
         stop_event.set()
-        worker.join()
+        if worker.ident is not None:
+            worker.join()
 
     def close(self) -> None:
         """Ends :meth:`run` and all watchers."""

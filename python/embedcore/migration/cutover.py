@@ -198,7 +198,7 @@ def cut_over(
                 return None  # a revert came in between: it wins
             document = with_consumer(document, name, weight=1.0, held="", reverted=False)
         now = context.now()
-        document = document.model_copy(update={"phase": Phase.GRACE, "cutover_at": now})
+        document = document.model_copy(update={"phase": Phase.GRACE, "cutover_at": now, "grace_lasted": 0.0})
         target = context.generation(current.target).model_copy(update={"state": "serving"})
         evidence = {"phase": "grace", "gates": evidence_of(gates)}
         note = Note(
@@ -209,6 +209,7 @@ def cut_over(
     changed = context.journal.update(migration.id, change)
     if changed.phase is not Phase.GRACE:
         raise FailedPrecondition(f"cutover: migration {migration.id} changed meanwhile; look at its status")
+    context.grace.lasted(changed)  # counts from now on
     return changed
 
 

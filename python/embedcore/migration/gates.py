@@ -160,12 +160,11 @@ def blend_coverage_gate(coverage: Coverage, needed: float, now: float) -> GateRe
     )
 
 
-def grace_gate(migration: Migration, now: float) -> GateResult:
-    since = migration.cutover_at
-    lasted = 0.0 if since is None else now - since
+def grace_gate(migration: Migration, lasted: float, now: float) -> GateResult:
+    """``lasted``: see :class:`embedcore.migration.grace.GraceWitness`."""
     needed = migration.plan.grace_seconds
-    passed = since is not None and lasted >= needed
-    summary = f"grace: {lasted / 3600:.1f} of {needed / 3600:.1f} hours since cutover"
+    passed = migration.cutover_at is not None and lasted >= needed
+    summary = f"grace: {lasted / 3600:.1f} of {needed / 3600:.1f} hours since cutover, with a server running"
     return result("grace", passed, summary, now, lasted_seconds=lasted, needed_seconds=needed)
 
 

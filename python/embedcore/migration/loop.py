@@ -11,6 +11,7 @@ from embedcore.migration.consistency import ConsistencyJob
 from embedcore.migration.context import Context, Guard
 from embedcore.migration.deps import at_least
 from embedcore.migration.gates import grace_gate
+from embedcore.migration.grace import RECORD, RECORD_MACHINE
 from embedcore.migration.journal import CONTROLLER, Change, Note
 from embedcore.migration.plan import ending, window_over
 from embedcore.migration.preflight import run_preflight
@@ -231,12 +232,26 @@ class Loop:
             cutover.cut_over(self._context, migration, who=CONTROLLER)
 
     def _grace(self, migration: Migration) -> None:
-        if migration.phase is not Phase.GRACE or not migration.plan.auto_cutover or migration.paused:
+        if migration.phase is not Phase.GRACE:
             return
-        if not grace_gate(migration, self._context.now()).passed:
+        lasted = self._context.grace.lasted(migration)
+        every = at_least(self._context.clock, RECORD, RECORD_MACHINE)
+        if migration.grace_lasted < migration.plan.grace_seconds and lasted - migration.grace_lasted >= every:
+            self._record_grace(migration, lasted)
+        if not migration.plan.auto_cutover or migration.paused:
+            return
+        if not grace_gate(migration, lasted, self._context.now()).passed:
             return
         if all(gate.passed for gate in reclaim.decommission_gates(self._context, migration)):
             begun = reclaim.begin_decommission(
                 self._context, migration, who=CONTROLLER, why="grace is over", override=""
             )
             reclaim.reclaim(self._context, begun)
+
+    def _record_grace(self, migration: Migration, lasted: float) -> None:
+        def change(current: Migration) -> Change | None:
+            if current.phase is not Phase.GRACE or current.cutover_at != migration.cutover_at:
+                return None
+            return Change(current.model_copy(update={"grace_lasted": lasted}))
+
+        self._context.journal.update(migration.id, change)

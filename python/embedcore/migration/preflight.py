@@ -6,11 +6,12 @@ generation is created only after everything has passed, or was overridden on rec
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from embedcore.errors import EmbedcoreError, FailedPrecondition, GateNotMet, NotFound
 from embedcore.migration.context import Context, enforce
-from embedcore.migration.gates import evidence_of
+from embedcore.migration.gates import evidence_of, irreplaceable_gate
 from embedcore.migration.journal import Change, Note
 from embedcore.migration.judge import PreflightVerdict
 from embedcore.migration.plan import check_plan
@@ -18,6 +19,11 @@ from embedcore.migration.resources import estimate, resource_gates
 from embedcore.migration_types import ConsumerProgress, GateResult, Migration, Phase, Plan
 from embedcore.resources import SystemProbe
 from embedcore.types import Generation, ModelSpec
+
+log = logging.getLogger(__name__)
+
+# Items without content are looked for among this many missing ones.
+LOOKED_AT = 10_000
 
 
 def open_migration(
@@ -87,12 +93,22 @@ def run_preflight(context: Context, migration: Migration, *, who: str, override:
 
 
 def retire_orphans(context: Context) -> None:
-    """Retires generations that were created for a migration which never began: the process ended between
-    two transactions. Nothing refers to them, but every write would go on paying for them."""
+    """Retires generations that no migration knows of: created for one which never began, when the process
+    ended between two transactions; or serving beside the first one, when two callers had created the first
+    generation at once. Every write would go on paying for them. One of the latter that holds what cannot be
+    made again stays."""
     known = {number for m in context.journal.all() for number in (m.source, m.target)}
-    for generation in context.store.generations():
-        if generation.number in known or generation.state == "serving":
+    generations = context.store.generations()
+    first = next((g.number for g in generations if g.state == "serving"), 0)
+    for generation in generations:
+        if generation.number in known or generation.number == first:
             continue
+        if generation.state == "serving":
+            missing = context.store.missing_items(first, LOOKED_AT)
+            gate = irreplaceable_gate(missing, generation.number, context.now())
+            if not gate.passed:
+                log.error("generations %d and %d both serve: %s", first, generation.number, gate.summary)
+                continue
         if generation.live:
             context.store.put_generation(generation.model_copy(update={"state": "retired"}))
             context.deps.serving.refresh_routes()

@@ -12,16 +12,14 @@ from embedcore.errors import FailedPrecondition, NotFound
 from embedcore.migration.context import Context, enforce, need_phase
 from embedcore.migration.gates import evidence_of, grace_gate, irreplaceable_gate
 from embedcore.migration.journal import CONTROLLER, Change, Note
+from embedcore.migration.preflight import LOOKED_AT
 from embedcore.migration_types import GateResult, Migration, Phase
-
-# Items without content are looked for among this many missing ones.
-_LOOKED_AT = 10_000
 
 
 def decommission_gates(context: Context, migration: Migration) -> list[GateResult]:
-    missing = context.store.missing_items(migration.target, _LOOKED_AT)
+    missing = context.store.missing_items(migration.target, LOOKED_AT)
     return [
-        grace_gate(migration, context.now()),
+        grace_gate(migration, context.grace.lasted(migration), context.now()),
         irreplaceable_gate(missing, migration.source, context.now()),
     ]
 

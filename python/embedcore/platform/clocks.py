@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from embedcore.clock import Clock, ScaledClock, SystemClock, machine_now
-from embedcore.errors import FailedPrecondition, InvalidArgument
+from embedcore.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from embedcore.store.interface import Store
+
+_logger = logging.getLogger(__name__)
 
 _KEY = "clock"  # what the store keeps: scale, origin, reading at the origin
 
@@ -27,7 +30,10 @@ def clock_of(store: Store, time_scale: float) -> Clock:
         scale, origin, origin_reads = (float(part) for part in saved.split())
         # Never back, though the machine's clock was set back while nobody ran.
         base = max(origin_reads, ScaledClock(scale, origin=origin, base=origin_reads).now())
-    _keep(store, time_scale, now, base)
+    try:
+        _keep(store, time_scale, now, base)
+    except ResourceExhausted as error:
+        _logger.warning("the next start will not know how time has passed in this one: %s", error.message)
     return ScaledClock(time_scale, origin=now, base=base)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +12,7 @@ from typing import Self
 
 from embedcore.clock import Clock, SystemClock
 from embedcore.encoders.registry import EncoderRegistry
-from embedcore.errors import Unavailable
+from embedcore.errors import ResourceExhausted, Unavailable
 from embedcore.evaluation.desk import EvaluationDesk
 from embedcore.evaluation.golden import GoldenRegistry
 from embedcore.evaluation.harness import Harness
@@ -29,6 +31,8 @@ from embedcore.store.dialect import Durability
 from embedcore.store.ownership import Ownership
 from embedcore.store.reserve import ReserveSettings
 from embedcore.types import DEFAULT_CONSUMERS
+
+_logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,6 +61,7 @@ class PlatformCore:
         self.data_dir = ownership.data_dir
         self._ownership = ownership
         self._closed = False
+        self._creating = threading.Lock()  # of the first generation: two callers must not both find none
         self.store = open_store(
             self.data_dir,
             settings.clock or SystemClock(),
@@ -128,8 +133,12 @@ class PlatformCore:
         return route.target if route.target and route.weight == 1.0 else route.source
 
     def publish_address(self, address: str, stream_address: str) -> None:
-        """Lets other processes that open this directory connect to the server of this one."""
-        self._ownership.publish_address(address, stream_address)
+        """Lets other processes that open this directory connect to the server of this one. On a full disk
+        they have to be told where it listens."""
+        try:
+            self._ownership.publish_address(address, stream_address)
+        except ResourceExhausted as error:
+            _logger.warning("name %s to those who open this directory: %s", address, error.message)
 
     def close(self) -> None:
         """Stops the workers, saves snapshots, releases the directory. Calling it again does nothing. A

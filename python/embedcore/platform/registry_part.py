@@ -47,13 +47,16 @@ class RegistryPart(PlatformCore):
         ]
 
     def create_generation(self, model: str) -> Generation:
-        if self.store.generations():
-            raise FailedPrecondition(
-                "a generation exists: a further one comes from `embedcore migrate start`"
-            )
-        if model not in {m.name for m in self.store.models()}:
-            raise NotFound(f"model {model!r} is not registered: register it with `embedcore models register`")
-        generation = self.store.create_generation(model, "serving", self.clock.now())
+        with self._creating:
+            if self.store.generations():
+                raise FailedPrecondition(
+                    "a generation exists: a further one comes from `embedcore migrate start`"
+                )
+            if model not in {m.name for m in self.store.models()}:
+                raise NotFound(
+                    f"model {model!r} is not registered: register it with `embedcore models register`"
+                )
+            generation = self.store.create_generation(model, "serving", self.clock.now())
         self.serving.attach_generation(generation)
         self.serving.refresh_routes()
         return generation

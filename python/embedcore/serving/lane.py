@@ -103,7 +103,8 @@ class Lane:
     def record_failures(self, failures: Mapping[int, str]) -> None:
         """Takes over what a rebuild of the index could not add. Before the first step."""
         with self._step_lock:
-            self._note({*(self._record.read() or ()), *failures})
+            self._noted = set(self._record.read() or ())
+            self._note(self._noted.union(failures))
             self._failures = dict(failures)
             self._failed += len(failures)
 

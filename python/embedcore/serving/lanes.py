@@ -249,8 +249,11 @@ class _Worker:
             self._event.wait()
             self._event.clear()
             try:
-                while not self._stopping.is_set() and self.step():
-                    self._moved()
+                moved = STEP_LIMIT
+                # A shorter step has reached the head; whoever commits after it was read sets the event again.
+                while moved >= STEP_LIMIT and not self._stopping.is_set():
+                    if moved := self.step():
+                        self._moved()
                 self.error = ""
             except Exception as error:
                 # The lane stands where it stood; what it missed is still in the log.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from embedcore.errors import FailedPrecondition
 from embedcore.hashing import item_hash
 from embedcore.migration_types import Migration, Phase
 from embedcore.types import Consumer, Generation
@@ -58,11 +57,8 @@ def routes_of(
         serving = [g.number for g in live.values() if g.state == "serving"]
         if not serving:
             return []
-        if len(serving) > 1 and migration is None:
-            raise FailedPrecondition(
-                f"generations {serving} all serve and no migration is running: retire all but one"
-            )
-        return [_single(c, serving[-1]) for c in consumers]
+        # Of several without a migration, the first one has all writes; the controller retires the others.
+        return [_single(c, serving[-1 if migration else 0]) for c in consumers]
     if migration.phase in _ON_SOURCE or migration.target not in live:
         return [_single(c, migration.source) for c in consumers]
     if migration.phase is Phase.GRACE:

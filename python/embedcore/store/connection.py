@@ -19,18 +19,21 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from embedcore.errors import Unavailable
+from embedcore.errors import ResourceExhausted, Unavailable
 from embedcore.failpoints import failpoint
 from embedcore.store.dialect import (
     DATABASE_ERRORS,
     Durability,
     end_transaction,
+    fold_log,
+    folding_connection,
     in_transaction,
     release_pages,
     sqlite_engine,
     translate,
 )
 from embedcore.store.group_commit import GroupCommit, Member
+from embedcore.store.log_folding import LogFolding
 
 T = TypeVar("T")
 
@@ -53,15 +56,23 @@ class _TransactionLost(Exception):
 class Database:
     """Connections to one SQLite file. All methods may be called from any thread."""
 
-    def __init__(self, path: Path, durability: Durability = "fsync") -> None:
-        """Opens or creates the file. Unavailable when it cannot be written, DataLoss when damaged."""
+    def __init__(self, path: Path, durability: Durability = "fsync", *, read_only: bool = False) -> None:
+        """Opens or creates the file. Unavailable when it cannot be written, DataLoss when damaged,
+        ResourceExhausted when the disk has no room for what lies beside an open file. ``read_only`` needs
+        none: readers take turns then, and writes are refused."""
         self.path = path
+        self.read_only = read_only
         self.durability: Durability = durability
         self._group = GroupCommit(self._commit)
         self._writing_thread = 0
         self._closed = False
         self._write_engine = sqlite_engine(path, writer=True, durability=durability)
-        self._read_engine = sqlite_engine(path, writer=False)
+        self._read_engine = sqlite_engine(path, writer=False, alone=read_only)
+        self._folding = LogFolding(
+            path, lambda: folding_connection(path, durability), lambda: self.alone(fold_log)
+        )
+        if read_only:
+            return
         try:
             # One connection for good: its statement and page caches stay warm.
             self._writer = self._write_engine.connect()
@@ -100,14 +111,22 @@ class Database:
     def close(self) -> None:
         """Waits for the writers in progress. Later calls raise Unavailable; closing twice does nothing."""
         self._closed = True
+        self._folding.stop()
         if self._group.close():
-            self._writer.close()
+            self._folding.close()
+            if not self.read_only:
+                self._writer.close()
             self._write_engine.dispose()
             self._read_engine.dispose()
 
     def _submit(self, member: Member[T]) -> T:
         if self._writing_thread == threading.get_ident():
             raise RuntimeError("a write transaction was begun inside another: a commit hook must not write")
+        if self.read_only and not self._closed:
+            raise ResourceExhausted(
+                f"{self.path} was opened on a full disk, for reading only: nothing was written; free disk"
+                " space and open it again"
+            )
         return self._group.submit(member)
 
     # On the leader's thread.
@@ -121,6 +140,7 @@ class Database:
                 self._commit_one(batch[0])
             else:
                 self._commit_shared(batch)
+            self._folding.look()
         finally:
             self._writing_thread = 0
 

@@ -16,6 +16,7 @@ from embedcore.errors import InvalidArgument, NotFound
 from embedcore.store import controller, creation, generations, repair, vectors
 from embedcore.store import items as item_reads
 from embedcore.store.connection import Database, WriteTransaction
+from embedcore.store.document_cache import DocumentCache
 from embedcore.store.names import NameCache
 from embedcore.store.ownership import Ownership
 from embedcore.store.reserve import Reserve
@@ -51,6 +52,7 @@ class Core:
         self.opened_seconds = opened_seconds
         self.names = NameCache(database)
         self.dimensions = generations.Dimensions(database)
+        self.documents = DocumentCache()
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._listeners_lock = threading.Lock()
         with database.read() as connection:
@@ -103,6 +105,15 @@ class StorePart:
     def _run(self, work: Callable[[Connection], T]) -> T:
         """A transaction that has no hooks."""
         return self._write(lambda transaction: work(transaction.connection))
+
+    def _run_on_documents(self, work: Callable[[Connection], T]) -> T:
+        """A transaction that changes documents which :attr:`Core.documents` keeps."""
+
+        def forgetting(transaction: WriteTransaction) -> T:
+            transaction.after.append(self._core.documents.forget)
+            return work(transaction.connection)
+
+        return self._write(forgetting)
 
     def _now(self) -> float:
         return self._core.clock.now()

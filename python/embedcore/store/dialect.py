@@ -19,10 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from embedcore.errors import DataLoss, EmbedcoreError, Internal, ResourceExhausted, Unavailable
+from embedcore.store.log_folding import fold
 
 # Five 384-d float32 vectors a page; pages of 4 KiB would waste a fifth of the file.
 _PAGE_BYTES = 8192
-# The write-ahead log is folded into the file every 32 MiB: amortises the checkpoint's two fsyncs.
+# A writer folds the write-ahead log into the file at 32 MiB, if it ever gets there: see log_folding.py.
 _CHECKPOINT_PAGES = 4096
 # Pages a backup copies in one go: 32 MiB, between two reports of its progress.
 _COPIED_PAGES = 4096
@@ -40,23 +41,37 @@ _SYNCHRONOUS: Final[Mapping[Durability, str]] = {
 DATABASE_ERRORS: Final = (DBAPIError, sqlite3.Error)
 
 
-def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync") -> Engine:
+def sqlite_engine(
+    path: Path, *, writer: bool, durability: Durability = "fsync", alone: bool = False
+) -> Engine:
     """An engine over one SQLite file; transactions of a writer take the write lock when they begin.
 
-    A reader's connections refuse to write. The engine may be used from any thread.
+    A reader's connections refuse to write. ``alone``: one connection, the only one of this file, which keeps
+    in memory what several would share in a file beside it. The engine may be used from any thread.
     """
+    one = writer or alone
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         poolclass=QueuePool,
-        pool_size=1 if writer else 8,
-        max_overflow=0 if writer else -1,
+        pool_size=1 if one else 8,
+        max_overflow=0 if one else -1,
+        pool_timeout=600.0,
         connect_args={"check_same_thread": False, "timeout": 5.0},
     )
 
     def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        try:
+            settings(connection)
+        except sqlite3.Error:
+            connection.close()  # its locks would outlive the attempt
+            raise
+
+    def settings(connection: sqlite3.Connection) -> None:
         # Transactions are begun by the event below, never by the driver in the middle of one.
         connection.isolation_level = None
         run = connection.execute
+        if alone:
+            run("PRAGMA locking_mode=EXCLUSIVE")
         if writer:
             if run("PRAGMA page_count").fetchone() == (0,):  # setting them again would write to the file
                 run(f"PRAGMA page_size={_PAGE_BYTES}")
@@ -77,6 +92,13 @@ def sqlite_engine(path: Path, *, writer: bool, durability: Durability = "fsync")
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     return engine
+
+
+def folding_connection(path: Path, durability: Durability) -> sqlite3.Connection:
+    """A connection to fold the log with, for one thread; it syncs as a writer's would."""
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+    connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
+    return connection
 
 
 def insert(table: Table, columns: Sequence[str]) -> sqlite.Insert:
@@ -122,6 +144,11 @@ def end_transaction(connection: Connection) -> None:
         driver.rollback()
 
 
+def fold_log(connection: Connection) -> tuple[int, int]:
+    """See :func:`embedcore.store.log_folding.fold`; no transaction may be open."""
+    return fold(_driver(connection))
+
+
 def release_pages(connection: Connection, pages: int, path: Path) -> None:
     """Gives up to ``pages`` unused pages of the file back to the file system; no transaction may be open."""
     driver = _driver(connection)
@@ -142,7 +169,7 @@ def translate(error: DBAPIError | sqlite3.Error, path: Path) -> EmbedcoreError:
     """The error of embedcore for an error of the database, in one line that says what to do."""
     original = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(original, "sqlite_errorname", "") or type(original).__name__
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")):
         return ResourceExhausted(f"no space left for {path}: nothing was written; free disk space and retry")
     if name.startswith("SQLITE_CANTOPEN") and not _can_open():
         return ResourceExhausted(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -11,6 +12,8 @@ from embedcore.store import controller, creation, evaluation_rows
 from embedcore.store import generations as generation_rows
 from embedcore.store.core import StorePart
 from embedcore.types import Consumer, Generation, ModelSpec
+
+T = TypeVar("T")
 
 
 class DocumentPart(StorePart):
@@ -24,11 +27,10 @@ class DocumentPart(StorePart):
         self._run(lambda connection: creation.write_meta(connection, key, value))
 
     def consumers(self) -> list[Consumer]:
-        with self._read() as connection:
-            return evaluation_rows.read_consumers(connection)
+        return list(self._known("consumers", evaluation_rows.read_consumers))
 
     def put_consumer(self, consumer: Consumer) -> None:
-        self._run(lambda connection: evaluation_rows.put_consumer(connection, consumer))
+        self._run_on_documents(lambda connection: evaluation_rows.put_consumer(connection, consumer))
 
     def models(self) -> list[ModelSpec]:
         with self._read() as connection:
@@ -38,16 +40,15 @@ class DocumentPart(StorePart):
         self._run(lambda connection: generation_rows.put_model(connection, spec))
 
     def generations(self) -> list[Generation]:
-        with self._read() as connection:
-            return generation_rows.read_generations(connection)
+        return list(self._known("generations", generation_rows.read_generations))
 
     def create_generation(self, model: str, state: str, created_at: float) -> Generation:
-        return self._run(
+        return self._run_on_documents(
             lambda connection: generation_rows.create_generation(connection, model, state, created_at)
         )
 
     def put_generation(self, generation: Generation) -> None:
-        self._run(lambda connection: generation_rows.put_generation(connection, generation))
+        self._run_on_documents(lambda connection: generation_rows.put_generation(connection, generation))
 
     # Of the controller.
 
@@ -74,7 +75,10 @@ class DocumentPart(StorePart):
         def work(connection: Connection) -> None:
             controller.put_migration(connection, migration, events, epoch, generations)
 
-        self._run(work)
+        if generations:
+            self._run_on_documents(work)
+        else:
+            self._run(work)
 
     def events(self, migration_id: str, after: int = 0) -> list[MigrationEvent]:
         with self._read() as connection:
@@ -99,8 +103,20 @@ class DocumentPart(StorePart):
         def work(connection: Connection) -> None:
             evaluation_rows.add_engagement(connection, migration, consumer, arm, totals, simulated)
 
-        self._run(work)
+        self._run_on_documents(work)
 
     def engagement(self, migration: str, consumer: str) -> dict[str, dict[str, float]]:
-        with self._read() as connection:
-            return evaluation_rows.read_engagement(connection, migration, consumer)
+        found = self._known(
+            ("engagement", migration, consumer),
+            lambda connection: evaluation_rows.read_engagement(connection, migration, consumer),
+        )
+        return {arm: dict(totals) for arm, totals in found.items()}
+
+    def _known(self, key: Hashable, read: Callable[[Connection], T]) -> T:
+        """From memory, where no commit has changed a document since it was read."""
+
+        def fresh() -> T:
+            with self._read() as connection:
+                return read(connection)
+
+        return self._core.documents.get(key, fresh)

@@ -23,6 +23,7 @@ ADDRESS_FILE: Final = "server.json"
 
 # Someone who only looks (read_owner) holds a shared lock for an instant; an opener outlasts that.
 _TRIES: Final = 10
+_PID_BYTES: Final = 20
 _PAUSE_S: Final = 0.02
 
 
@@ -90,8 +91,9 @@ class Ownership:
         try:
             # A killed owner left its address behind; process ids come round again.
             (data_dir / ADDRESS_FILE).unlink(missing_ok=True)
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+            # Written over what is there: a full disk has no room for a file that was emptied before.
+            written = os.pwrite(self._file, f"{os.getpid():<{_PID_BYTES}}".encode(), 0)
+            os.ftruncate(self._file, written)
         except OSError as error:
             os.close(self._file)
             raise _unwritable(data_dir / LOCK_FILE, error) from error

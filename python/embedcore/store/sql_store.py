@@ -73,6 +73,7 @@ class SqlStore(ItemPart, StreamPart, WorkPart, DocumentPart):
         return {
             "schema_version": schema.SCHEMA_VERSION,
             "durability": self.durability,
+            "read_only": self._core.database.read_only,  # opened on a full disk
             "opened_seconds": round(self._core.opened_seconds, 3),
             **self._core.reserve.stats(),
             "shards": [

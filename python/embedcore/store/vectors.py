@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, and_, bindparam, func, select
 
 from embedcore.store import schema
 from embedcore.store.checksum import Encoded, decode_vectors, is_intact
@@ -109,7 +109,7 @@ def drop_some(connection: Connection, generation: int, limit: int) -> int:
     return len(rows)
 
 
-def of_item(generation: int, *, current: bool) -> ColumnElement[bool]:
+def of_item(generation: int | BindParameter[Any], *, current: bool) -> ColumnElement[bool]:
     """Joins a generation's vectors to their items: any vector, or that of the item's current version."""
     same = and_(
         _vectors.generation == generation, _vectors.shard == _items.shard, _vectors.item == _items.item

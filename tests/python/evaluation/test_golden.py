@@ -82,6 +82,16 @@ def test_the_digest_is_of_the_content() -> None:
     assert len({base.digest, *(one.digest for one in different)}) == 1 + len(different)
 
 
+def test_a_copy_has_a_digest_of_its_own() -> None:
+    base = golden(query("q1"), query("q2"))
+    fresh = golden(query("q1"), query("q2"))
+    known = base.digest
+    assert base == fresh, "what was computed is no part of a set"
+    fewer = base.model_copy(update={"queries": base.queries[:1]})
+    assert fewer.digest == golden(query("q1")).digest != known
+    assert base.model_copy().digest == known
+
+
 def test_a_refused_import_lists_positions_and_stores_nothing(filled: Any) -> None:
     bad = golden(
         query("q1"),

@@ -178,6 +178,44 @@ def test_decommission_waits_for_grace_or_an_override(world: World) -> None:
     assert world.store.get_item("after").held == {2: 1}  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("set_by", [30 * DAY, -30 * DAY], ids=["forward", "back"])
+def test_a_clock_that_is_set_before_a_restart_does_not_move_the_end_of_grace(
+    world: World, set_by: float
+) -> None:
+    world.blended(AUTO)
+    world.days(6.9, step=0.5)
+    assert world.phase is Phase.GRACE
+    world.days(0.5)
+    before = world.migration.grace_lasted
+    assert 0.5 * DAY <= before <= 0.9 * DAY
+    world.clock.advance(set_by)
+    world.reopen()
+    world.tick()
+    assert world.phase is Phase.GRACE
+    with pytest.raises(GateNotMet, match=f"grace: {before / 3600:.1f} of 24.0 hours"):
+        world.controller.decommission(who="t")
+    world.days((DAY - before) / DAY - 0.05, step=0.05)
+    assert world.phase is Phase.GRACE
+    world.days(0.1, step=0.05)
+    assert world.phase is Phase.DONE
+
+
+def test_grace_begins_anew_with_a_second_cutover(world: World) -> None:
+    world.blended(AUTO)
+    world.days(6.9, step=0.5)
+    world.days(0.5)
+    assert world.migration.grace_lasted >= 0.5 * DAY
+    world.controller.rollback(who="t")
+    for name in NAMES:
+        world.controller.set_weight("", name, 1.0, who="t", override="again")
+    world.controller.cutover(who="t", override="again")
+    assert (world.phase, world.migration.grace_lasted) == (Phase.GRACE, 0.0)
+    world.days(0.9, step=0.1)
+    assert world.phase is Phase.GRACE
+    world.days(0.2, step=0.1)
+    assert world.phase is Phase.DONE
+
+
 def test_decommission_does_not_lose_what_only_the_source_holds(world: World) -> None:
     """Vectors that came without content cannot be made again by any encoder."""
     world.blended(Plan(auto_cutover=True), items=200)
@@ -191,3 +229,23 @@ def test_decommission_does_not_lose_what_only_the_source_holds(world: World) -> 
     world.store.write_vectors(2, [(world.number("bare"), 1, embed("new", "x"))])
     world.tick()
     assert world.phase is Phase.DONE
+
+
+def test_a_second_serving_generation_is_retired_unless_it_alone_holds_an_item(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.corpus(4)
+    world.store.create_generation("new", "serving", 0.0)
+    world.store.write_items([ItemWrite("bare", vectors={2: embed("new", "bare")})])
+    world.reopen()
+    states = {g.number: g.state for g in world.store.generations()}
+    assert states == {1: "serving", 2: "serving"}
+    assert "generations 1 and 2 both serve: irreplaceable: 1 items without content" in caplog.text
+    assert world.reads("ads") == (1,)
+    with pytest.raises(FailedPrecondition, match="one serving generation"):
+        world.start()
+    world.store.write_items([ItemWrite("bare", vectors={1: embed("old", "bare")})])
+    world.reopen()
+    assert {g.number: g.state for g in world.store.generations()} == {1: "serving", 2: "retired"}
+    assert world.lacking(1) == []
+    assert not world.store.verify()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from embedcore.clock import ManualClock
-from embedcore.store import SqlStore, open_store, opening
+from embedcore.store import SqlStore, log_folding, open_store, opening
 from embedcore.store.dialect import Durability
 from embedcore.store.files import sync_directory
 from embedcore.store.interface import ItemWrite
@@ -50,12 +50,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         yield made
 
 
-def write_much(folder: Path, recorder: Recorder, durability: Durability) -> None:
-    """Single writes, batches, deletes, three threads at once; the log is folded into the file meanwhile."""
+def write_much(folder: Path, recorder: Recorder, durability: Durability, by: str) -> None:
+    """Single writes, batches, deletes, three threads at once; the log is folded into the file meanwhile
+    ``by`` the writers or the thread."""
     store = open_store(folder, ManualClock(), durability=durability)
     generation(store)
     recorder.mark("created")
-    pragma(store, "wal_autocheckpoint=40")
+    pragma(store, f"wal_autocheckpoint={40 if by == 'writers' else 0}")
     rng = random.Random(SEED)
     # Each writer has names of its own, so that the order of its acknowledgements is that of its versions.
     with ThreadPoolExecutor(3) as pool:
@@ -141,16 +142,26 @@ def _problem(store: SqlStore, expected: Acknowledged) -> str:
     return ""
 
 
-def test_every_acknowledged_write_survives_a_loss_of_power(tmp_path: Path, recorder: Recorder) -> None:
-    write_much(tmp_path / "data", recorder, "fsync")
+@pytest.fixture(params=["writers", "thread"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(log_folding, "FOLD_PAGES", 40 if request.param == "thread" else 1 << 20)
+    return str(request.param)
+
+
+def test_every_acknowledged_write_survives_a_loss_of_power(
+    tmp_path: Path, recorder: Recorder, by: str
+) -> None:
+    write_much(tmp_path / "data", recorder, "fsync", by)
     syncs = {Path(event.path).name for event in recorder.events if isinstance(event, Synced)}
     assert syncs >= {DATABASE_FILE, f"{DATABASE_FILE}-wal"}  # the log was folded into the file: both matter
     assert lost(recorder.events, tmp_path) == []
 
 
-def test_without_fsync_writes_are_lost_and_what_is_left_is_whole(tmp_path: Path, recorder: Recorder) -> None:
+def test_without_fsync_writes_are_lost_and_what_is_left_is_whole(
+    tmp_path: Path, recorder: Recorder, by: str
+) -> None:
     """The promise of ``os``, and the proof that the test above would notice a sync that is left out."""
-    write_much(tmp_path / "data", recorder, "os")
+    write_much(tmp_path / "data", recorder, "os", by)
     found = lost(recorder.events, tmp_path)
     assert found
     assert all("is acknowledged at version" in problem for problem in found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,8 @@ from embedcore.errors import (
     Unavailable,
 )
 from embedcore.platform import Platform
-from embedcore.types import Consumer, Item, SearchRequest
-from support.toys import OLD, toy_items, toy_old
+from embedcore.types import Consumer, Generation, Item, SearchRequest
+from support.toys import NEW, OLD, toy_items, toy_old
 
 
 @pytest.fixture
@@ -176,6 +179,52 @@ def test_without_a_generation_reads_and_writes_say_what_to_do(tmp_path: Path) ->
 def test_a_second_generation_needs_a_migration(platform) -> None:
     with pytest.raises(FailedPrecondition, match="migrate start"):
         platform.create_generation("toy-old")
+
+
+def test_of_two_who_create_the_first_generation_at_once_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Platform.open(tmp_path / "data") as opened:
+        opened.register_model(OLD)
+        both = threading.Barrier(2)
+        generations = opened.store.generations
+
+        def looked_at_together() -> list[Generation]:
+            found = generations()
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.3)
+            return found
+
+        def create(_: int) -> str:
+            try:
+                return f"generation {opened.create_generation('toy-old').number}"
+            except FailedPrecondition as error:
+                return error.code
+
+        monkeypatch.setattr(opened.store, "generations", looked_at_together)
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(create, range(2))) == ["failed_precondition", "generation 1"]
+        assert [g.number for g in generations()] == [1]
+
+
+def test_a_directory_with_two_first_generations_recovers_with_the_first(tmp_path: Path) -> None:
+    """As two callers at once could leave it in earlier versions."""
+    items = toy_items(40)
+    with Platform.open(tmp_path / "data") as opened:
+        opened.register_model(OLD)
+        opened.register_model(NEW)
+        opened.create_generation("toy-old")
+        opened.upsert(items[:20])
+        opened.store.create_generation("toy-new", "serving", 0.0)
+        opened.upsert(items[20:])
+    with Platform.open(tmp_path / "data") as again:
+        assert [g.generation.state for g in again.generations()] == ["serving", "retired"]
+        for item in items[::7]:
+            answer = search(again, item.content)
+            assert answer.hits[0].id == item.id
+            assert list(answer.provenance.generations) == [1]
+        assert again.upsert(toy_items(41)[40:]).repairs == 0
+        assert again.verify()["problems"] == []
 
 
 def test_a_new_consumer_is_served_at_once(platform) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from embedcore.errors import FailedPrecondition
 from embedcore.migration_types import ConsumerProgress, Migration, Phase, Plan
 from embedcore.serving.routes import Route, routes_of, running_migration
 from embedcore.types import DEFAULT_CONSUMERS, Consumer, Fingerprint, Generation
@@ -51,9 +50,9 @@ def test_without_a_migration_the_serving_generation_answers() -> None:
     assert made == Route("search", SEARCH.ef_search, 2)
 
 
-def test_two_serving_generations_without_a_migration_are_a_fault() -> None:
-    with pytest.raises(FailedPrecondition, match="retire all but one"):
-        routes_of([SEARCH], [generation(1, "serving"), generation(2, "serving")], None)
+def test_of_two_serving_generations_without_a_migration_the_first_answers() -> None:
+    (made,) = routes_of([SEARCH], [generation(1, "serving"), generation(2, "serving")], None)
+    assert made == Route("search", SEARCH.ef_search, 1)
 
 
 @pytest.mark.parametrize(
