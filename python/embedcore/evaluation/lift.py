@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,15 @@ class LiftPrediction(Document):
     inside: bool | None = None  # the observed lift is within the predicted interval; None without one
 
 
+class LiftFit(NamedTuple):
+    """The slope of past canaries, and the 95% interval of a new canary's lift at the gain asked for."""
+
+    slope: float
+    lower: float | None
+    upper: float | None
+    canaries: int  # that it was fitted on; 0: too few, and no fit
+
+
 class LiftBook:
     """The predictions of a store. Safe to call from any thread."""
 
@@ -65,7 +74,7 @@ class LiftBook:
         if known is not None or consumer.engagement == "agreement" or gain is None or not base:
             return known
         visible = float(gain) * (1 - weight)
-        slope, low, high, used = fit(self.history(consumer.name), visible)
+        slope, low, high, used = self.fitted(migration, consumer.name, visible)
         made = LiftPrediction(
             migration=migration,
             consumer=consumer.name,
@@ -102,6 +111,10 @@ class LiftBook:
             known.model_copy(update={"scored_at": at, "observed": observed, "inside": inside, **bounds})
         )
 
+    def fitted(self, migration: str, consumer: str, gain: float) -> LiftFit:
+        """By the consumer's canaries of other migrations: a canary is no evidence about itself."""
+        return fit([one for one in self.history(consumer) if one.migration != migration], gain)
+
     def get(self, migration: str, consumer: str) -> LiftPrediction | None:
         blob = self._store.get_blob(BLOB_KIND, f"{consumer}/{migration}")
         return None if blob is None else LiftPrediction.model_validate_json(blob)
@@ -117,15 +130,15 @@ class LiftBook:
         return made
 
 
-def fit(history: Sequence[LiftPrediction], gain: float) -> tuple[float, float | None, float | None, int]:
-    """(slope, lower and upper of a new canary's lift at ``gain``, canaries used; 0: too few to fit)."""
+def fit(history: Sequence[LiftPrediction], gain: float) -> LiftFit:
+    """Least squares through the origin over what was scored; see the module."""
     scored = [one for one in history if one.observed is not None and one.visible_gain != 0]
     if len(scored) < MIN_CANARIES:
-        return 0.0, None, None, 0
+        return LiftFit(0.0, None, None, 0)
     x = np.array([one.visible_gain for one in scored])
     y = np.array([one.observed for one in scored], dtype=np.float64)
     squares = float(x @ x)
     slope = float(x @ y) / squares
     spread = math.sqrt(float(np.sum((y - slope * x) ** 2)) / (len(x) - 1))
     half = t_quantile(0.975, len(x) - 1) * spread * math.sqrt(1 + gain**2 / squares)
-    return slope, slope * gain - half, slope * gain + half, len(x)
+    return LiftFit(slope, slope * gain - half, slope * gain + half, len(x))

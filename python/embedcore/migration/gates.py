@@ -6,10 +6,11 @@ refusal and in the record. No evidence is a gate not met.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from embedcore.errors import GateNotMet
+from embedcore.evaluation.lift import LiftFit
 from embedcore.migration.plan import window_left, window_over
 from embedcore.migration_types import DAY, ConsumerProgress, GateResult, Migration
 from embedcore.store.interface import Coverage
@@ -91,14 +92,23 @@ def offline_gates(consumer: str, progress: ConsumerProgress, now: float) -> list
     return [found[name] for name in sorted(found)]
 
 
-def parity_gate(consumer: Consumer, progress: ConsumerProgress, canary: GateResult, now: float) -> GateResult:
+def parity_gate(
+    consumer: Consumer,
+    progress: ConsumerProgress,
+    canary: GateResult,
+    now: float,
+    fitted: Callable[[float], LiftFit | None],
+) -> GateResult:
     """Offline recall that predicts a lift must be seen by the canary.
 
     The control arm is answered at the consumer's weight, so what can show of the prediction is its share
-    1 - w; engagement is expected to rise by as much, relative to the control's. Three answers, because an
-    interval that reaches both sides decides nothing: a lift (lower bound above 0) passes, and stays passed,
-    since the interval holds at every look; *no* lift (the interval ends below half of what is expected)
-    speaks against the golden set and halts (``evidence["halt"]``); anything else waits for more data.
+    1 - w. How far engagement should rise with it, relative to the control's: ``fitted`` tells it with an
+    interval by the consumer's past canaries, where they are enough; else it is by as much. Three answers,
+    because an interval that reaches both sides decides nothing: a lift (lower bound above 0) passes, and
+    stays passed, since the interval holds at every look; *no* lift (the interval ends below what is the least
+    expected: the fitted interval's lower bound, or half of a proportional lift) speaks against the golden
+    set and halts (``evidence["halt"]``); anything else waits for more data. Where past canaries leave room
+    for no lift at all, none has to show.
     """
     name = consumer.name
     shown = progress.gates.get("parity")
@@ -113,8 +123,18 @@ def parity_gate(consumer: Consumer, progress: ConsumerProgress, canary: GateResu
     told = f"{name}: offline predicts {visible * 100:+.1f} pp against this control"
     if lower is None or upper is None:
         return result("parity", False, f"{told}; the canary has too little evidence to show it", now)
-    expected = visible / (quality.evidence.get("source") or 1.0) * canary.evidence.get("control", 1.0)
+    control = canary.evidence.get("control", 1.0)
+    by = fitted(visible)
+    if by is None or by.lower is None:
+        expected = visible / (quality.evidence.get("source") or 1.0) * control
+        least = PARITY_LEAST * expected
+    else:
+        expected, least = by.slope * visible * control, by.lower * control
+        told += f", by {by.canaries} past canaries {expected:+.4f}, at least {least:+.4f}"
     numbers = {
+        "method": "proportional" if by is None else "fitted",
+        "fitted_on": 0 if by is None else by.canaries,
+        "least": least,
         "predicted": predicted,
         "visible": visible,
         "expected": expected,
@@ -126,9 +146,11 @@ def parity_gate(consumer: Consumer, progress: ConsumerProgress, canary: GateResu
         return result(
             "parity", True, f"{told}, the canary shows a lift {interval}", now, shown=True, **numbers
         )
-    if upper < PARITY_LEAST * expected:
+    if upper < least:
         summary = f"{told}, the canary shows no lift {interval}: the golden set needs an audit"
         return result("parity", False, summary, now, halt=True, **numbers)
+    if least <= 0:
+        return result("parity", True, f"{told}: no lift has to show {interval}", now, **numbers)
     return result("parity", False, f"{told}; the canary's {interval} does not decide yet", now, **numbers)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from embedcore.evaluation.engagement import engagement_gate
+from embedcore.evaluation.lift import LiftFit
 from embedcore.migration_types import ConsumerProgress, GateResult, Plan
 from embedcore.types import Consumer, Generation
 
@@ -58,6 +59,9 @@ class Judge(Protocol):
         self, migration: str, consumer: Consumer, progress: ConsumerProgress, at: float
     ) -> Mapping[str, Any] | None:
         """Puts on record what lift the canary that is about to begin should show. Evidence, or None."""
+
+    def fitted_lift(self, migration: str, consumer: str, gain: float) -> LiftFit | None:
+        """What past canaries say of a gain in recall; None where they are too few."""
 
     def score_lift(
         self, migration: str, consumer: str, canary: GateResult, at: float
@@ -134,6 +138,10 @@ class HarnessJudge:
             return None
         made = self._harness.lift.predict(migration, consumer, quality, progress.weight, at=at)
         return None if made is None else made.model_dump()
+
+    def fitted_lift(self, migration: str, consumer: str, gain: float) -> LiftFit | None:
+        fitted = self._harness.lift.fitted(migration, consumer, gain)
+        return fitted if fitted.canaries else None
 
     def score_lift(
         self, migration: str, consumer: str, canary: GateResult, at: float

@@ -54,7 +54,13 @@ def consumer_gates(
         coverage,
         *offline_gates(consumer.name, progress, now),
         canary,
-        parity_gate(consumer, progress, canary, now),
+        parity_gate(
+            consumer,
+            progress,
+            canary,
+            now,
+            lambda gain: context.judge.fitted_lift(migration.id, consumer.name, gain),
+        ),
         shadow_gate(migration, consumer.name, now),
     ]
     blended = progress.gates.get("blended")

@@ -106,3 +106,14 @@ def test_nothing_is_predicted_without_a_basis(store: Any) -> None:
     none = GateResult(gate="quality", passed=False, summary="", evidence={}, at=0.0)
     assert book.predict("m", SEARCH, none, 0.0, at=0.0) is None
     assert book.history("search") == []
+
+
+def test_a_canary_is_no_evidence_about_itself(store: Any) -> None:
+    book = LiftBook(store)
+    for number, lift in enumerate((0.02, 0.02, 0.02, 0.9)):
+        book.predict(f"m{number}", SEARCH, quality(0.04), 0.0, at=float(number))
+        book.score(f"m{number}", "search", canary(lift), at=10.0 + number)
+    assert book.fitted("m3", "search", 0.04).slope == pytest.approx(0.5)
+    assert book.fitted("m3", "search", 0.04).canaries == 3
+    assert book.fitted("m9", "search", 0.04).slope > 5
+    assert book.fitted("m0", "ads", 0.04).canaries == 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedcore.clock import ManualClock
 from embedcore.errors import NotFound
+from embedcore.evaluation.lift import LiftFit
 from embedcore.migration.gates import result
 from embedcore.migration.judge import Arms, PreflightVerdict
 from embedcore.migration_types import (
@@ -153,6 +154,7 @@ class ScriptedJudge:
         self.fail: dict[str, Exception] = {}
         self.asked: list[tuple[str, str, float]] = []
         self.seeds: list[int] = []
+        self.fitted: dict[str, LiftFit] = {}  # consumer -> what its past canaries say
 
     def _ask(self, method: str, consumer: str = "", weight: float = 0.0) -> Sequence[GateResult] | None:
         self.asked.append((method, consumer, weight))
@@ -196,6 +198,10 @@ class ScriptedJudge:
 
     def predict_lift(self, migration: str, consumer: Consumer, progress: ConsumerProgress, at: float) -> None:
         self._ask("predict_lift", consumer.name)
+
+    def fitted_lift(self, migration: str, consumer: str, gain: float) -> LiftFit | None:
+        self._ask("fitted_lift", consumer, gain)
+        return self.fitted.get(consumer)
 
     def score_lift(self, migration: str, consumer: str, canary: GateResult, at: float) -> None:
         self._ask("score_lift", consumer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedcore.errors import FailedPrecondition, GateNotMet, NotFound, Unavailable
+from embedcore.evaluation.lift import LiftFit
 from embedcore.migration.gates import result
 from embedcore.migration_types import DAY, Phase, Plan
 from migration.doubles import NAMES, bad, good
@@ -186,6 +187,18 @@ def test_the_parity_gate_halts_for_an_audit(world: World) -> None:
         world.controller.set_weight("", "ads", 0.1, who="t")
     world.controller.set_weight("", "ads", 0.1, who="t", override="parity: labels were corrected")
     assert world.phase is Phase.BLENDED
+
+
+def test_the_parity_gate_does_not_halt_where_past_canaries_showed_as_little(world: World) -> None:
+    world.judge.fitted["ads"] = LiftFit(0.05, -0.001, 0.006, 5)
+    world.corpus(20)
+    world.start()
+    parity(world, -0.004, 0.004)
+    world.tick()
+    world.fill()
+    world.days(2, step=0.5)
+    assert world.phase is Phase.BLENDED
+    assert ("fitted_lift", "ads", 0.05) in world.judge.asked
 
 
 @pytest.mark.parametrize(
