@@ -24,7 +24,7 @@ COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def test_the_commands_are_known() -> None:
-    named = {"ann", "compare", "scale", "churn", "dualwrite", "recovery", "truth", "evaluation"}
+    named = {"ann", "compare", "scale", "churn", "dualwrite", "overhead", "recovery", "truth", "evaluation"}
     assert set(COMMANDS) == named
     listed = CliRunner().invoke(app, ["--help"])
     assert listed.exit_code == 0

@@ -92,10 +92,11 @@ def test_a_lane_recovers_from_an_error_of_the_store(
     read_lane = store.read_lane
 
     def sometimes(generation: int, shard: int, after: int, limit: int) -> LaneBatch | None:
-        if failing.is_set():
+        batch = read_lane(generation, shard, after, limit)
+        if failing.is_set():  # asked after reading: the lane's first read may still be under way
             failed.set()
             raise Unavailable("disk is away")
-        return read_lane(generation, shard, after, limit)
+        return batch
 
     monkeypatch.setattr(store, "read_lane", sometimes)
     lanes, made = attached(store, threads=True)
