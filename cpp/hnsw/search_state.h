@@ -17,9 +17,9 @@ inline std::uint64_t since_ns(Clock::time_point started) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count());
 }
 
-// Walks expand several nodes a step, so that more lines are on their way at once, for which they compute a few
-// distances too many: the narrower the search, the larger the share of those, and the longer the rows, the
-// more they cost.
+// Walks expand several nodes a step, so that more lines are on their way at once, for which they compute a
+// few distances too many: the narrower the search, the larger the share of those, and the longer the rows,
+// the more they cost.
 inline std::size_t beam_for(std::size_t ef, bool coded) { return ef < (coded ? 24u : 64u) ? 2 : 3; }
 
 // Originals beyond the k-th that are nearly always read in the end.
