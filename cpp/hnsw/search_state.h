@@ -58,13 +58,14 @@ struct Index::Impl::Search {
     const auto grown = [&](std::size_t n) {
       return std::min(end, static_cast<std::size_t>(std::ceil(static_cast<double>(n) * all / live)));
     };
+    const double longest = reserve * static_cast<double>(ef);
     ef = std::max(ef, impl.least_breadth(k, codec));
     Breadth breadth{grown(ef)};
     breadth.beam = beam_for(ef, coded());
     const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
     const std::size_t rank = std::max(k, fewest_ranked);
     if (exponent > 0 && ef > rank) {
-      breadth.capacity = grown(static_cast<std::size_t>(reserve * static_cast<double>(ef)));
+      breadth.capacity = grown(std::max(ef, static_cast<std::size_t>(longest)));
       breadth.rank = grown(rank);
       breadth.stretch = std::pow(static_cast<float>(ef) / static_cast<float>(rank), exponent);
       breadth.slack = walking().doubt(0);
