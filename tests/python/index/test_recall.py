@@ -51,6 +51,17 @@ def test_coarse_codes_do_not_cap_recall_in_tight_clusters() -> None:
     assert recall(index.search(queries, 10, ef_search=400).ids, truth) >= 0.997
 
 
+def test_the_early_stop_leaves_searches_alone_where_distances_crowd_together() -> None:
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((12200, 128)).astype(np.float32)
+    base, queries = vectors[:12000], vectors[12000:]
+    index = embedcore.Index(128, metric="l2")
+    index.add(np.arange(12000), base)
+    truth = embedcore.exact_search(base, queries, 10, "l2").ids
+    # Stopped by the local dimension alone it would be 0.68.
+    assert recall(index.search(queries, 10, ef_search=100).ids, truth) >= 0.82
+
+
 def test_recall_after_half_was_removed_and_compacted(text_vectors: NDArray[np.float32]) -> None:
     base, queries = text_vectors[:3700], text_vectors[3700:]
     index = embedcore.Index(384)
