@@ -15,6 +15,7 @@
 #include <array>
 #include <cmath>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "hnsw/impl.h"
@@ -47,53 +48,136 @@ void Index::Impl::calibrate_if_due() {
   }
 }
 
-void Index::Impl::calibrate() {
-  const Pin pin(*this);
-  std::vector<Slot> slots;
-  const Slot end = storage.end();
-  for (std::size_t i = 0; i < sampled; ++i) {
-    const Slot slot = static_cast<Slot>(i * end / sampled);
-    if (storage.state(slot) == State::live) slots.push_back(slot);
-  }
-  std::vector<float> vector(config.dim);
-  std::vector<std::int64_t> ids(far + 1);
-  std::vector<float> distances(far + 1);
-  const auto nearest_of = [&](Slot slot, std::size_t k, std::size_t ef) {
-    storage.load_original(slot, vector.data());
-    return search(vector.data(), k, ef, nullptr, ids.data(), distances.data(), nullptr);
-  };
+namespace {
 
-  stop_exponent.store(0, std::memory_order_relaxed); // searches that go on meanwhile lose a little time
-  std::vector<float> exponents;
-  for (const Slot slot : slots) {
-    // The nearest is the vector itself.
-    if (nearest_of(slot, far + 1, 2 * far) != far + 1 || !(distances[near] > 1e-6f)) continue;
-    exponents.push_back(std::log(distances[far] / distances[near]) /
-                        std::log(static_cast<float>(far) / static_cast<float>(near)));
+// Stored vectors as queries of one index.
+class Trial {
+ public:
+  explicit Trial(Index::Impl& index)
+      : x_(index), vector_(index.config.dim), ids_(far + 1), distances_(far + 1) {
+    const Slot end = x_.storage.end();
+    for (std::size_t i = 0; i < sampled; ++i) {
+      const Slot slot = static_cast<Slot>(i * end / sampled);
+      if (x_.storage.state(slot) == State::live) slots_.push_back(slot);
+    }
   }
-  if (exponents.size() < sampled / 4) return;
-  const auto middle = exponents.begin() + static_cast<std::ptrdiff_t>(exponents.size() / 2);
-  std::nth_element(exponents.begin(), middle, exponents.end());
 
-  std::vector<std::int64_t> without; // `near` ids for each slot, sorted
-  for (const Slot slot : slots) {
-    const std::size_t n = nearest_of(slot, near, far);
-    std::fill(ids.begin() + static_cast<std::ptrdiff_t>(n), ids.begin() + near, -1);
-    std::sort(ids.begin(), ids.begin() + near);
-    without.insert(without.end(), ids.begin(), ids.begin() + near);
+  // Measures the exponent around each, and what partial distances say of the rows that walks meet there.
+  void look_around() {
+    for (const Slot slot : slots_) {
+      // The nearest is the vector itself.
+      if (nearest_of(slot, far + 1, 2 * far) != far + 1 || !(distances_[near] > 1e-6f)) continue;
+      exponents_.push_back(std::log(distances_[far] / distances_[near]) /
+                           std::log(static_cast<float>(far) / static_cast<float>(near)));
+      if (reads_floats()) compare_parts();
+    }
   }
-  for (const float share : shares) {
-    stop_exponent.store(share * *middle, std::memory_order_relaxed);
+  // Of the exponents; none: too little was found.
+  [[nodiscard]] std::optional<float> median() {
+    if (exponents_.size() < sampled / 4) return std::nullopt;
+    const auto middle = exponents_.begin() + static_cast<std::ptrdiff_t>(exponents_.size() / 2);
+    std::nth_element(exponents_.begin(), middle, exponents_.end());
+    return *middle;
+  }
+  [[nodiscard]] Glance::Limits limits() const {
+    Glance::Limits limits{};
+    for (std::size_t i = 0; i < Glance::count(x_.config.dim); ++i)
+      limits[i] = fits_[i].limit(x_.config.metric == Metric::l2);
+    return limits;
+  }
+
+  // What the index answers now is what answers are compared with from now on.
+  void remember() {
+    for (const Slot slot : slots_) {
+      const std::size_t n = nearest_of(slot, near, far);
+      std::fill(ids_.begin() + static_cast<std::ptrdiff_t>(n), ids_.begin() + near, -1);
+      std::sort(ids_.begin(), ids_.begin() + near);
+      without_.insert(without_.end(), ids_.begin(), ids_.begin() + near);
+    }
+  }
+  // The share of that which it does not answer now.
+  [[nodiscard]] double lost() {
     std::size_t lost = 0;
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-      const auto first = without.begin() + static_cast<std::ptrdiff_t>(i * near);
-      const std::size_t n = nearest_of(slots[i], near, far);
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      const auto first = without_.begin() + static_cast<std::ptrdiff_t>(i * near);
+      const std::size_t n = nearest_of(slots_[i], near, far);
       const auto found = static_cast<std::size_t>(
-          std::count_if(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n),
+          std::count_if(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(n),
                         [&](std::int64_t id) { return std::binary_search(first, first + near, id); }));
       lost += near - found;
     }
-    if (static_cast<double>(lost) <= loss * static_cast<double>(slots.size() * near)) return;
+    return static_cast<double>(lost) / static_cast<double>(slots_.size() * near);
+  }
+
+ private:
+  [[nodiscard]] bool reads_floats() const { return x_.config.codes == Codes::none && !x_.space.lean; }
+
+  std::size_t nearest_of(Slot slot, std::size_t k, std::size_t ef) {
+    x_.storage.load_original(slot, vector_.data());
+    return x_.search(vector_.data(), k, ef, nullptr, ids_.data(), distances_.data(), nullptr);
+  }
+
+  // Over the links of some of those that were found.
+  void compare_parts() {
+    const std::size_t part = Glance::part_dims(x_.config.dim);
+    if (part == 0) return;
+    std::vector<float> buffer;
+    const float* query = unit_length(x_.space, vector_.data(), buffer);
+    std::vector<float> row(x_.config.dim);
+    for (std::size_t i = near; i <= far; i += 6) {
+      const Slot found = x_.table->find(ids_[i]);
+      if (found == no_slot) continue;
+      const Links links = x_.storage.links(found, 0);
+      for (std::size_t j = 0; j < links.count; ++j) {
+        const Slot to = links.load(j);
+        if (to >= x_.storage.end()) continue;
+        x_.storage.load_original(to, row.data());
+        compare_parts(query, row.data(), x_.storage.node(to).inverse_norm);
+      }
+    }
+  }
+  void compare_parts(const float* query, const float* row, float inverse_norm) {
+    const std::size_t dim = x_.config.dim;
+    const std::size_t part = Glance::part_dims(dim);
+    const bool l2 = x_.config.metric == Metric::l2;
+    const auto sum = l2 ? x_.kernels->l2 : x_.kernels->dot;
+    std::array<double, most_part_limits + 1> by{};
+    double distance = l2 ? 0 : 1;
+    std::size_t parts = 0;
+    for (std::size_t from = 0; from < dim; from += part, ++parts) {
+      const double more = sum(query + from, row + from, std::min(part, dim - from));
+      distance += l2 ? more : -more * inverse_norm;
+      by[parts] = distance;
+    }
+    for (std::size_t i = 0; i + 1 < parts; ++i) fits_[i].add(by[i], distance);
+  }
+
+  Index::Impl& x_;
+  std::vector<Slot> slots_;
+  std::vector<float> vector_;
+  std::vector<std::int64_t> ids_;
+  std::vector<float> distances_;
+  std::vector<float> exponents_;
+  std::array<PartFit, most_part_limits> fits_{};
+  std::vector<std::int64_t> without_; // `near` ids for each slot, sorted
+};
+
+} // namespace
+
+void Index::Impl::calibrate() {
+  const Pin pin(*this);
+  stop_exponent.store(0, std::memory_order_relaxed); // searches that go on meanwhile lose a little time
+  glance.set({});
+  Trial trial(*this);
+  trial.look_around();
+  const std::optional<float> exponent = trial.median();
+  if (!exponent) return;
+  trial.remember();
+  glance.set(trial.limits());
+  if (trial.lost() > loss / 2) glance.set({});
+  for (const float share : shares) {
+    stop_exponent.store(share * *exponent, std::memory_order_relaxed);
+    if (trial.lost() <= loss) return;
   }
   stop_exponent.store(0, std::memory_order_relaxed);
 }

@@ -31,6 +31,7 @@
 
 #include "common/cache_size.h"
 #include "common/epoch.h"
+#include "hnsw/glance.h"
 #include "hnsw/id_table.h"
 #include "hnsw/index.h"
 #include "hnsw/kernels.h"
@@ -258,6 +259,7 @@ struct Index::Impl {
   std::atomic<unsigned> saving{0}; // snapshots being taken: no training, no relocation
   Counters counters;
   std::atomic<float> stop_exponent{0};          // of the early stop; 0: none
+  Glance glance;                                // of walks that read float originals
   std::atomic<std::size_t> calibrated_on{0};    // items there were
   std::size_t cache_bytes = last_level_cache(); // changed by tests only
 

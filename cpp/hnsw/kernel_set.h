@@ -68,14 +68,24 @@ using NearestKernel = std::size_t (*)(const Measure& measure, const std::uint32_
 // Values are moved and compared sixteen at a time, so arrays of a walk go on behind their ends.
 constexpr std::size_t walk_margin = 48;
 
+// Float rows may be summed in parts: after all parts but the last a row is given up whose distance by the
+// dimensions so far is above slope * bound + shift. See Glance in glance.h.
+struct PartLimit {
+  float slope;
+  float shift;
+};
+constexpr std::size_t most_part_limits = 7;
+
 // One best-first walk on level 0 as it stands between two steps. Invariants: distances ascend; slots
 // carry the top bit once expanded; everything before next is expanded.
 struct Walk {
   Measure measure;
   std::size_t row_lines;   // cache lines of a row to ask for when its node is met
-  std::size_t part_lines;  // those of its first part
+  std::size_t part_lines;  // those of its first part, where nodes are ruled out by that
   std::size_t later_lines; // those to ask for when the row `ahead` of it is summed; 0: none
   std::size_t ahead;
+  std::size_t part_dims; // of float rows, which are summed in parts against a bound; 0: whole
+  PartLimit limits[most_part_limits];
   // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, the top bit of
   // which is disregarded; unused ones hold a number that is not below limit. links is a multiple of 16 and at
   // most most_links.

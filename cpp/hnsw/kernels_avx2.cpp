@@ -89,6 +89,7 @@ struct ByteRow {
 
 template <Sum kind>
 struct F32 : FloatRow {
+  static constexpr std::size_t bytes = 4; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     const auto* r = reinterpret_cast<const float*>(row);
     return float_sum<kind>(
@@ -108,6 +109,7 @@ inline __m128i halves(const std::byte* at) { return _mm_loadu_si128(reinterpret_
 
 template <Sum kind>
 struct F16 : FloatRow {
+  static constexpr std::size_t bytes = 2; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum<kind>(
         q, n, [=](std::size_t i) { return _mm256_cvtph_ps(halves(row + 2 * i)); },
@@ -124,6 +126,7 @@ inline __m256 from_bfloat16(__m128i v) {
 
 template <Sum kind>
 struct Bf16 : FloatRow {
+  static constexpr std::size_t bytes = 2; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum<kind>(
         q, n, [=](std::size_t i) { return from_bfloat16(halves(row + 2 * i)); },

@@ -120,6 +120,7 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
 
 template <Sum kind>
 struct F32 : FloatRow {
+  static constexpr std::size_t bytes = 4; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     const auto* r = reinterpret_cast<const float*>(row);
     return float_sum<kind>(
@@ -130,6 +131,7 @@ struct F32 : FloatRow {
 
 template <Sum kind>
 struct F16 : FloatRow {
+  static constexpr std::size_t bytes = 2; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum<kind>(
         q, n, [=](std::size_t i) { return _mm512_cvtph_ps(halves(row + 2 * i)); },
@@ -146,6 +148,7 @@ inline __m512 from_bfloat16(__m256i v) {
 // Widened, not vdpbf16ps: that would round the query, and flush subnormals.
 template <Sum kind>
 struct Bf16 : FloatRow {
+  static constexpr std::size_t bytes = 2; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum<kind>(
         q, n, [=](std::size_t i) { return from_bfloat16(halves(row + 2 * i)); },

@@ -110,6 +110,7 @@ struct ByteRow {
 
 template <Sum kind, Eight (*convert)(const void*), std::size_t value_bytes>
 struct PlainRow : FloatRow {
+  static constexpr std::size_t bytes = value_bytes; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum<kind>(
         q, n, [=](std::size_t i) { return convert(row + value_bytes * i); },

@@ -69,6 +69,7 @@ struct ByteRow {
 
 template <Sum kind>
 struct F32 : FloatRow {
+  static constexpr std::size_t bytes = 4; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum(n, [=](std::size_t i) { return pair<kind>(q[i], float_at(row + 4 * i)); });
   }
@@ -76,6 +77,7 @@ struct F32 : FloatRow {
 
 template <Sum kind>
 struct F16 : FloatRow {
+  static constexpr std::size_t bytes = 2; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum(n, [=](std::size_t i) { return pair<kind>(q[i], from_half(half_at(row, i))); });
   }
@@ -83,6 +85,7 @@ struct F16 : FloatRow {
 
 template <Sum kind>
 struct Bf16 : FloatRow {
+  static constexpr std::size_t bytes = 2; // of a value
   static float sum(const float* q, const std::byte* row, std::size_t n) {
     return float_sum(n, [=](std::size_t i) {
       return pair<kind>(q[i], as_float(static_cast<std::uint32_t>(half_at(row, i)) << 16));

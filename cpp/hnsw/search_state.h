@@ -73,7 +73,11 @@ struct Index::Impl::Search {
     const Candidate start = impl.approach(walking(), from, 0, *lease);
     begin_walk(impl.storage, walking(), breadth, *lease);
     start_at(start, *lease);
-    if (coded()) exact.ask_while_walking(k + rerank_margin, lease->walk);
+    if (coded()) {
+      exact.ask_while_walking(k + rerank_margin, lease->walk);
+    } else {
+      impl.glance.lend(impl.config.dim, impl.space.original_form == Form::f32 ? 4 : 2, lease->walk);
+    }
   }
   void finish(std::size_t k) {
     end_walk(*lease);

@@ -40,6 +40,8 @@ class Capture {
   [[nodiscard]] Slot parent(Slot slot) const { return parents_[slot]; }
   [[nodiscard]] Entry entry() const { return entry_; }
   [[nodiscard]] float stop_exponent() const { return stop_exponent_; }
+  // As many as the file has: none while they are not measured, or of no use.
+  [[nodiscard]] const std::vector<PartLimit>& part_limits() const { return part_limits_; }
   [[nodiscard]] bool coded() const { return codes_.trained_on != 0; }
   [[nodiscard]] const CodecValues& codes() const { return codes_; }
   // Fills the words of a list as the file has them. Pre-conditions: slot is held and has this level; as many
@@ -72,6 +74,7 @@ class Capture {
   Entry entry_;
   CodecValues codes_;
   float stop_exponent_ = 0;
+  std::vector<PartLimit> part_limits_;
 };
 
 // Copies what the moment holds to a file (snapshot_save.cpp).

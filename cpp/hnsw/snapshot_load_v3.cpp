@@ -1,5 +1,5 @@
-// Loading format version 3: sections are mapped, or read chunk by chunk on all cores. Nodes and links are
-// checked at once; vectors and codes too when they are read, and in the background when they are mapped.
+// Loading format versions 3 and 4: sections are mapped, or read chunk by chunk on all cores. Nodes and links
+// are checked at once; vectors and codes too when they are read, and in the background when they are mapped.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -42,7 +42,7 @@ class Loader {
     if (Status s = impl->open(); !s.ok()) return s.error();
     if (Status s = sections(*impl, layout); !s.ok()) return s.error();
     CodecValues codes;
-    if (Status s = mean(layout, codes); !s.ok()) return s.error();
+    if (Status s = mean(layout, *impl, codes); !s.ok()) return s.error();
     if (Status s = graph(*impl, layout); !s.ok()) return s.error();
     if (codes.trained_on != 0)
       impl->use(std::make_unique<const Codec>(config_, *impl->kernels, std::move(codes)));
@@ -75,7 +75,7 @@ class Loader {
     const snapshot::Header& h = header_;
     const auto is_plain = [](float value) { return value >= 0 && std::isfinite(value); };
     const bool trained = h.codes_trained_on != 0;
-    if (h.metric > 2 || h.dtype > 3 || h.codes > 2 || h.zero != 0 || h.zeros != 0 ||
+    if (h.metric > 2 || h.dtype > 3 || h.codes > 2 || h.zero != 0 || !limits_fit(h) ||
         !(is_plain(h.stop_exponent) && h.stop_exponent < 16) || h.slots >= no_slot / 2 || h.runs >= no_slot ||
         h.fingerprint_bytes > snapshot::most_fingerprint ||
         h.header_bytes != snapshot::header_bytes(h.fingerprint_bytes) ||
@@ -187,8 +187,26 @@ class Loader {
                                   snapshot::part_names[part]);
   }
 
-  Status mean(const snapshot::Layout& layout, CodecValues& codes) const {
-    if (header_.codes_trained_on == 0) return {};
+  // Version 4 has limits, and only an index whose walks read floats has any.
+  static bool limits_fit(const snapshot::Header& h) {
+    if (h.version == snapshot::version_without_limits) return h.part_limits == 0;
+    return h.codes == 0 && h.dtype != static_cast<std::uint8_t>(Dtype::int8) && h.part_limits != 0 &&
+           h.part_limits == Glance::count(h.dim);
+  }
+
+  Status limits(const std::byte* at, Index::Impl& impl) const {
+    Glance::Limits limits{};
+    std::memcpy(limits.data(), at, header_.part_limits * sizeof(PartLimit));
+    for (const PartLimit& limit : limits) {
+      if (!(limit.slope >= 0 && std::isfinite(limit.slope) && std::isfinite(limit.shift)))
+        return damaged(snapshot_, "has limits that no index has");
+    }
+    impl.glance.set(limits);
+    return {};
+  }
+
+  Status mean(const snapshot::Layout& layout, Index::Impl& impl, CodecValues& codes) const {
+    if (header_.codes_trained_on == 0 && header_.part_limits == 0) return {};
     const snapshot::Section& section = layout.sections[snapshot::mean];
     std::vector<std::byte> bytes(section.bytes);
     if (!snapshot_.file.read(section.at, bytes.data(), bytes.size()))
@@ -198,6 +216,7 @@ class Loader {
       if (!chunk_damage(section, number, at, checksums_[section.first + number]).empty())
         return damaged(snapshot_, "has a damaged mean");
     }
+    if (header_.part_limits != 0) return limits(bytes.data(), impl);
     codes.mean.resize(header_.dim);
     std::memcpy(codes.mean.data(), bytes.data(), section.used);
     if (!std::all_of(codes.mean.begin(), codes.mean.end(), [](float x) { return std::isfinite(x); }))

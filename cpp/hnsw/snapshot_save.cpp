@@ -63,7 +63,7 @@ class Saver {
   void write(const Tag& tag) {
     const Slot end = moment_.end();
     header_.magic = snapshot::magic;
-    header_.version = snapshot::version;
+    header_.version = moment_.part_limits().empty() ? snapshot::version_without_limits : snapshot::version;
     header_.header_bytes = static_cast<std::uint32_t>(snapshot::header_bytes(tag.fingerprint.size()));
     describe(tag);
     std::vector<char> first(header_.header_bytes, '\0');
@@ -84,6 +84,7 @@ class Saver {
     }
     out_.finish();
     if (moment_.coded()) out_.write(moment_.codes().mean.data(), x_.config.dim * sizeof(float));
+    out_.write(moment_.part_limits().data(), moment_.part_limits().size() * sizeof(PartLimit));
     out_.finish();
     checksums();
     header_.file_bytes = snapshot::Layout(header_).file_bytes;
@@ -108,6 +109,7 @@ class Saver {
         x_.config.codes == Codes::none ? 0 : static_cast<std::uint32_t>(x_.storage.originals().bytes);
     header_.fingerprint_bytes = static_cast<std::uint32_t>(tag.fingerprint.size());
     header_.stop_exponent = moment_.stop_exponent();
+    header_.part_limits = static_cast<std::uint32_t>(moment_.part_limits().size());
     const CodecValues& codes = moment_.codes();
     header_.codes_trained_on = codes.trained_on;
     header_.codes_step = codes.step;

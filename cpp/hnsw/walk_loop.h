@@ -8,6 +8,7 @@
 #pragma once
 
 #include "hnsw/code_loop.h"
+#include "hnsw/float_loop.h"
 #include "hnsw/kernel_set.h"
 #include "hnsw/measure_loop.h"
 #include "hnsw/tile_loop.h"
@@ -32,23 +33,6 @@ inline std::uint32_t load_link(const std::uint32_t* link) {
 #endif
 }
 
-// The same for what a walk has gathered. Of rows of many lines only the first were asked for there: all of
-// them at once are more than can be on their way. The others are asked for a few rows before their turn.
-template <class Row>
-inline void measure_gathered(const Walk& w, const std::uint32_t* slots, std::size_t count) {
-  const Measure& m = w.measure;
-  if (w.later_lines == 0) return measure<Row>(m, slots, count, w.buffer);
-  const auto ask = [&](std::size_t i) {
-    const std::byte* row = m.rows + slots[i] * m.stride + 64 * w.row_lines;
-    for (std::size_t line = 0; line < w.later_lines; ++line) prefetch(row + 64 * line);
-  };
-  for (std::size_t i = 0; i < count; ++i) {
-    if (i + w.ahead < count) ask(i + w.ahead);
-    w.buffer[i] = row_sum<Row>(m, slots[i]);
-  }
-  finish(m, slots, count, w.buffer);
-}
-
 inline void ask_for_links(const Walk& w, std::uint32_t slot) {
   const std::byte* links = w.blocks + slot * w.block_bytes;
   for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
@@ -63,7 +47,8 @@ inline std::size_t push(Walk& w, float distance, std::uint32_t slot) {
 
 // Only against a bound can the first part of a row rule a node out.
 inline bool judges_by_part(const Walk& w) {
-  return w.measure.part_scale != 0 && (w.size == w.capacity || (w.rank != 0 && w.size >= w.rank));
+  const bool in_parts = w.measure.part_scale != 0 || w.part_dims != 0;
+  return in_parts && (w.size == w.capacity || (w.rank != 0 && w.size >= w.rank));
 }
 
 // Those of count links (a multiple of 16) whose bits are not set go to out, their bits are set; returns how
@@ -176,13 +161,16 @@ inline void score(Walk& w) {
   std::size_t n = w.log_size - w.fresh;
   w.computed += n;
   float bound = bound_of(w);
+  bool in_parts = false;
   if constexpr (requires { Row::part; }) {
-    if (judges_by_part(w)) {
-      n = measure_in_parts<Row>(w, fresh, n, bound);
-      fresh = w.kept;
-    } else {
-      measure_gathered<Row>(w, fresh, n);
-    }
+    in_parts = judges_by_part(w);
+    if (in_parts) n = measure_in_parts<Row>(w, fresh, n, bound);
+  } else if constexpr (requires { Row::bytes; }) {
+    in_parts = judges_by_part(w);
+    if (in_parts) n = measure_part_by_part<Row>(w, fresh, n, bound);
+  }
+  if (in_parts) {
+    fresh = w.kept;
   } else {
     measure_gathered<Row>(w, fresh, n);
   }

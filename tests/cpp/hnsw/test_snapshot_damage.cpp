@@ -162,7 +162,7 @@ TEST(headers_and_graphs_that_no_index_has_are_refused_though_checksums_hold) {
   CHECK(refused_with(offsetof(Header, codes_step), -1.0f));
   CHECK(refused_with(offsetof(Header, codes_error), std::numeric_limits<float>::quiet_NaN()));
   CHECK(refused_with(offsetof(Header, zero), std::uint8_t{1}));
-  CHECK(refused_with(offsetof(Header, zeros), std::uint32_t{1}));
+  CHECK(refused_with(offsetof(Header, part_limits), std::uint32_t{1}));
   CHECK(refused_with(offsetof(Header, metric), std::uint8_t{3}));
   CHECK(refused_with(offsetof(Header, live), std::uint64_t{260}));
   CHECK(refused_with(offsetof(Header, entry_slot), std::uint32_t{260}));
