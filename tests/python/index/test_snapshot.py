@@ -68,6 +68,37 @@ def test_golden_files_with_codes_load(version: int, mmap: bool) -> None:
     assert index.search(expected[31], k=1).ids.tolist() == [31]
 
 
+def golden_float_index() -> embedcore.Index:
+    """What the golden file of version 4 holds: large enough for limits of partial distances."""
+    index = embedcore.Index(128, "l2", dtype="float16", codes="none", m=4, ef_construction=20, seed=9)
+    index.add(np.arange(1100), golden_float_vectors(), threads=1)
+    return index
+
+
+def golden_float_vectors() -> np.ndarray:
+    """Whole numbers, exact in float16: ten places, and around them values from multiplication modulo a prime."""
+    i, j = np.arange(1100, dtype=np.int64)[:, None], np.arange(1, 129, dtype=np.int64)[None, :]
+    places = ((i % 10 + 1) * j * 37) % 17 - 8
+    around = ((i + 3) * (j + 5) * (i + j) % 8191) % 9 - 4
+    return (places + around).astype(np.float32)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_the_golden_file_with_limits_loads(mmap: bool) -> None:
+    path = DATA / "index-v4.ecx"
+    assert path.read_bytes()[8] == 4
+    index = embedcore.Index.load(path, mmap=mmap)
+    index.wait_verified()
+    assert (index.fingerprint, index.watermark) == ("golden-space", 42)
+    vectors = golden_float_vectors()
+    np.testing.assert_array_equal(index.get(np.arange(1100)), vectors)
+    assert index.check() == []
+    # The limits came along: answers and their cost are those of the index that was saved.
+    found, made = (x.search(vectors[::50] + 0.25, k=10, ef_search=40) for x in (index, golden_float_index()))
+    np.testing.assert_array_equal(found.ids, made.ids)
+    np.testing.assert_array_equal(found.distances, made.distances)
+
+
 def test_a_mapped_index_with_damage_goes_out_of_service(tmp_path: Path) -> None:
     path = tmp_path / "index.ecx"
     vectors = clustered(400, 32, 9, seed=17)
@@ -170,11 +201,11 @@ def test_a_file_of_a_newer_version_is_told_from_damage(tmp_path: Path) -> None:
     from embedcore._native import crc32c
 
     newer = bytearray(GOLDEN.read_bytes())
-    newer[8] = 4
+    newer[8] = 5
     newer[4092:4096] = crc32c(bytes(newer[:4092])).to_bytes(4, "little")
     path = tmp_path / "newer.ecx"
     path.write_bytes(newer)
-    with pytest.raises(FailedPrecondition, match="format version 4"):
+    with pytest.raises(FailedPrecondition, match="format version 5"):
         embedcore.Index.load(path)
 
 
