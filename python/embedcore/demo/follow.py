@@ -18,8 +18,6 @@ from embedcore.migration_types import DAY, MigrationStatus, Phase
 
 # The kill comes when this much of the corpus is backfilled.
 _KILL_AT = 0.25
-# A migration that has not ended by then (days of the platform since its first dual write) never will.
-_LAST_DAY = 9.5
 _TICK_S = 0.2
 _TRIES, _PAUSE_S = 5, 2.0
 _STUCK = frozenset({Phase.HALTED, Phase.DEFERRED, Phase.ROLLED_BACK})
@@ -143,9 +141,11 @@ def follow(
     pace: Pace,
     traffic: TrafficProcess,
     show: Callable[[MigrationStatus], None],
+    last_day: float,
 ) -> None:
-    """Returns when the migration has ended. FailedPrecondition when it cannot: it is stuck, out of time, or
-    the traffic died. A server that was killed from outside is started again, like one killed by plan."""
+    """Returns when the migration has ended. FailedPrecondition when it cannot: it is stuck, out of time
+    (``last_day``: days of the platform since its first dual write), or the traffic died. A server that was
+    killed from outside is started again, like one killed by plan."""
     shown: MigrationStatus | None = None
     while True:
         status = watch.status
@@ -157,7 +157,7 @@ def follow(
             if status.migration.finished:
                 acts.join()
                 return
-            _check_progress(status)
+            _check_progress(status, last_day)
         if not traffic.alive:
             raise FailedPrecondition("the traffic process ended by itself; see traffic.log")
         if not acts.server.alive:
@@ -175,14 +175,14 @@ def _keep_pace(pace: Pace, acts: Acts, status: MigrationStatus) -> None:
         acts.say(f"the time scale was not changed: {error.message}")
 
 
-def _check_progress(status: MigrationStatus) -> None:
+def _check_progress(status: MigrationStatus, last_day: float) -> None:
     migration = status.migration
     blockers = "; ".join(status.cutover_blockers) or "nothing was reported as missing"
     if migration.phase in _STUCK:
         raise FailedPrecondition(f"the migration went to {migration.phase.value}: {blockers}")
     began = migration.dual_write_at
-    if began is not None and status.now - began > _LAST_DAY * DAY:
+    if began is not None and status.now - began > last_day * DAY:
         raise FailedPrecondition(
-            f"the migration did not end within {_LAST_DAY:g} simulated days: {blockers}; if the machine was"
+            f"the migration did not end within {last_day:g} simulated days: {blockers}; if the machine was"
             " busy with other work, give the week more time with a smaller --time-scale"
         )

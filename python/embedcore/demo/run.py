@@ -215,7 +215,7 @@ def _migrate(
     thread.start()
     try:
         with narrator.migration() as show:
-            follow(watch, acts, pace, traffic, show)
+            follow(watch, acts, pace, traffic, show, options.last_day)
     except FailedPrecondition:
         _keep_events(client, directory)
         raise

@@ -58,6 +58,9 @@ def at_scale(plan: Plan, time_scale: float) -> Plan:
 class DemoOptions:
     """``time_scale`` None: see :mod:`embedcore.demo.pace`. Rates: per second of the machine.
 
+    ``last_day``: a migration that has not ended by then (days of the platform since its first dual write)
+    never will. At a fixed time scale that has to be late enough for a machine that is busy.
+
     ``fresh``: share of the live queries in a spelling of their own, which no cache holds. It changes the
     letters' case, so it is for models that do not see it.
     """
@@ -70,6 +73,7 @@ class DemoOptions:
     fresh: float = 0.3
     time_scale: float | None = None
     report: Path = Path("demo-report.html")
+    last_day: float = 9.5
     keep: Path | None = None
     kill: bool = False
     refusals: bool = True

@@ -33,6 +33,7 @@ def test_a_migration_under_traffic_with_a_kill(importable: None, tmp_path: Path)
         write_rate=3.0,
         fresh=0.0,
         time_scale=30_000.0,
+        last_day=100.0,  # five minutes of the machine, however busy it is
         report=tmp_path / "out" / "report.html",
         keep=tmp_path / "kept",
         kill=True,

@@ -76,7 +76,7 @@ def golden_float_index() -> embedcore.Index:
 
 
 def golden_float_vectors() -> np.ndarray:
-    """Whole numbers, exact in float16: ten places, and around them values from multiplication modulo a prime."""
+    """Whole numbers, exact in float16: ten places, and values around them from products modulo a prime."""
     i, j = np.arange(1100, dtype=np.int64)[:, None], np.arange(1, 129, dtype=np.int64)[None, :]
     places = ((i % 10 + 1) * j * 37) % 17 - 8
     around = ((i + 3) * (j + 5) * (i + j) % 8191) % 9 - 4
