@@ -32,11 +32,11 @@ template <class Row>
 inline std::size_t measure_part_by_part(Walk& w, const std::uint32_t* slots, std::size_t count, float bound) {
   const Measure& m = w.measure;
   const auto* query = static_cast<const typename Row::Query*>(m.query);
-  const PartLimit* limit = w.limits;
-  for (std::size_t from = 0; from < m.n; from += w.part_dims, ++limit) {
+  std::size_t part = 0;
+  for (std::size_t from = 0; from < m.n; from += w.part_dims, ++part) {
     const bool last = m.n - from <= w.part_dims;
     const std::size_t dims = last ? m.n - from : w.part_dims;
-    const float most = last ? __builtin_inff() : bound * limit->slope + limit->shift;
+    const float most = last ? __builtin_inff() : bound * w.part_slopes[part] + w.part_shifts[part];
     std::size_t kept = 0;
     for (std::size_t i = 0; i < count; ++i) { // without branches: which row stays cannot be foretold
       const std::uint32_t slot = slots[i];

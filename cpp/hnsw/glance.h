@@ -5,14 +5,15 @@
 // Of rows around a query the distance by all dimensions, D, follows that by the first ones, p, with an error
 // that is measured on the index (calibrate.cpp):
 //
-//   cosine   D = a p + b, with an error that has one deviation for all
+//   cosine   D = a p + b + c r, r being the square of what the query has in the other dimensions: in a place
+//            where all vectors have much there, p is small for all of them
 //   l2       p = s D, s a share that has a mean and a deviation; p never exceeds D
 //
 // A row is given up where D less a few deviations lies above the bound. ADSampling (Gao and Long, SIGMOD
 // 2023) does so by a bound for rotated vectors; here vectors stay as they are and the error is measured.
 //
-// Thread safety: set and lend may be called at any time; a walk takes each limit as a whole, relaxed, and any
-// mixture of limits measured at different times is as good as either.
+// Thread safety: all of Glance may be called at any time; who lends takes limits that belong together. What
+// was set is kept for as long as the index, as nobody counts who reads it: it is set a few dozen times.
 #pragma once
 
 #include <algorithm>
@@ -20,18 +21,34 @@
 #include <atomic>
 #include <cmath>
 #include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
 
 #include "hnsw/kernel_set.h"
 
 namespace embedcore::hnsw {
 
-// Sums over rows of one index, from which a limit follows.
-struct PartFit {
-  double n = 0, p = 0, pp = 0, d = 0, dd = 0, pd = 0, share = 0, shares = 0;
+// What follows from the distance by the first dimensions. slope 0: nothing.
+struct PartLimit {
+  float slope; // a row is given up above slope * bound + shift + own * r
+  float shift;
+  float own;
+};
+static_assert(sizeof(PartLimit) == 12, "as a snapshot keeps it");
 
-  void add(double part, double whole);
-  // slope 0: the part says nothing of the whole.
-  [[nodiscard]] PartLimit limit(bool l2) const;
+// Sums over rows of one index, from which a limit follows.
+class PartFit {
+ public:
+  void add(double part, double own, double whole);
+  // At so many deviations of the error.
+  [[nodiscard]] PartLimit limit(bool l2, double deviations) const;
+
+ private:
+  [[nodiscard]] PartLimit of_shares(double deviations) const;
+
+  double n_ = 0, p_ = 0, o_ = 0, d_ = 0, pp_ = 0, oo_ = 0, dd_ = 0, po_ = 0, pd_ = 0, od_ = 0;
+  double share_ = 0, shares_ = 0;
 };
 
 class Glance {
@@ -49,21 +66,18 @@ class Glance {
     const std::size_t part = part_dims(dim);
     return part == 0 ? 0 : (dim + part - 1) / part - 1;
   }
+  Glance() { set({}); }
   // All slopes 0: off.
-  void set(const Limits& limits) {
-    for (std::size_t i = 0; i < limits.size(); ++i) limits_[i].store(limits[i], std::memory_order_relaxed);
-  }
-  [[nodiscard]] Limits limits() const {
-    Limits now{};
-    for (std::size_t i = 0; i < now.size(); ++i) now[i] = limits_[i].load(std::memory_order_relaxed);
-    return now;
-  }
+  void set(const Limits& limits);
+  [[nodiscard]] const Limits& limits() const { return *now_.load(std::memory_order_acquire); }
   // Has a walk over float rows, of so many bytes a value, sum them in parts.
-  void lend(std::size_t dim, std::size_t value_bytes, Walk& walk) const;
+  void lend(const Kernels& kernels, const float* query, std::size_t dim, std::size_t value_bytes,
+            Walk& walk) const;
 
  private:
-  std::array<std::atomic<PartLimit>, most_part_limits> limits_{};
-  static_assert(std::atomic<PartLimit>::is_always_lock_free);
+  std::atomic<const Limits*> now_{nullptr}; // the last of all_, stored with release
+  std::mutex mutex_;                        // guards all_
+  std::vector<std::unique_ptr<const Limits>> all_;
 };
 
 } // namespace embedcore::hnsw

@@ -68,12 +68,7 @@ using NearestKernel = std::size_t (*)(const Measure& measure, const std::uint32_
 // Values are moved and compared sixteen at a time, so arrays of a walk go on behind their ends.
 constexpr std::size_t walk_margin = 48;
 
-// Float rows may be summed in parts: after all parts but the last a row is given up whose distance by the
-// dimensions so far is above slope * bound + shift. See Glance in glance.h.
-struct PartLimit {
-  float slope;
-  float shift;
-};
+// Parts that float rows may be summed in, but for the last.
 constexpr std::size_t most_part_limits = 7;
 
 // One best-first walk on level 0 as it stands between two steps. Invariants: distances ascend; slots
@@ -85,7 +80,9 @@ struct Walk {
   std::size_t later_lines; // those to ask for when the row `ahead` of it is summed; 0: none
   std::size_t ahead;
   std::size_t part_dims; // of float rows, which are summed in parts against a bound; 0: whole
-  PartLimit limits[most_part_limits];
+  // After each part but the last a row is given up whose distance so far is above slope * bound + shift.
+  float part_slopes[most_part_limits];
+  float part_shifts[most_part_limits];
   // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, the top bit of
   // which is disregarded; unused ones hold a number that is not below limit. links is a multiple of 16 and at
   // most most_links.

@@ -76,7 +76,8 @@ struct Index::Impl::Search {
     if (coded()) {
       exact.ask_while_walking(k + rerank_margin, lease->walk);
     } else {
-      impl.glance.lend(impl.config.dim, impl.space.original_form == Form::f32 ? 4 : 2, lease->walk);
+      const std::size_t value = impl.space.original_form == Form::f32 ? 4 : 2;
+      impl.glance.lend(*impl.kernels, unit, impl.config.dim, value, lease->walk);
     }
   }
   void finish(std::size_t k) {

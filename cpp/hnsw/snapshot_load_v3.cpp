@@ -198,7 +198,8 @@ class Loader {
     Glance::Limits limits{};
     std::memcpy(limits.data(), at, header_.part_limits * sizeof(PartLimit));
     for (const PartLimit& limit : limits) {
-      if (!(limit.slope >= 0 && std::isfinite(limit.slope) && std::isfinite(limit.shift)))
+      if (!(limit.slope >= 0 && std::isfinite(limit.slope) && std::isfinite(limit.shift) &&
+            std::isfinite(limit.own)))
         return damaged(snapshot_, "has limits that no index has");
     }
     impl.glance.set(limits);

@@ -77,10 +77,12 @@ TEST(glance_fits_a_line_and_its_error) {
   hnsw::PartFit fit;
   for (int i = 0; i < 200000; ++i) {
     const double part = 0.7 + 0.1 * normal(random);
-    fit.add(part, 0.5 * part + 0.3 + 0.02 * normal(random));
+    const double own = 0.4 + 0.05 * normal(random);
+    fit.add(part, own, 0.5 * part + 0.3 - 0.2 * own + 0.02 * normal(random));
   }
-  const hnsw::PartLimit limit = fit.limit(false);
-  // Given up above (bound - 0.3 + 2 * 0.02) / 0.5.
+  const hnsw::PartLimit limit = fit.limit(false, 2);
+  // Given up above (bound - 0.3 + 0.2 own + 2 * 0.02) / 0.5.
+  CHECK(std::abs(limit.own - 0.4f) < 0.01f);
   CHECK(std::abs(limit.slope - 2.0f) < 0.02f);
   CHECK(std::abs(limit.slope * 0.6f + limit.shift - 0.68f) < 0.01f);
 }
@@ -91,12 +93,12 @@ TEST(glance_takes_a_share_of_squares_and_never_more_than_all) {
   hnsw::PartFit fit;
   hnsw::PartFit late;
   for (int i = 0; i < 100000; ++i) {
-    fit.add((0.25 + 0.02 * normal(random)) * 100, 100);
-    late.add((0.95 + 0.05 * normal(random)) * 3, 3);
+    fit.add((0.25 + 0.02 * normal(random)) * 100, 0.5, 100);
+    late.add((0.95 + 0.05 * normal(random)) * 3, 0.5, 3);
   }
-  CHECK(std::abs(fit.limit(true).slope - 0.29f) < 0.005f);
-  CHECK_EQ(fit.limit(true).shift, 0.0f);
-  CHECK_EQ(late.limit(true).slope, 1.0f);
+  CHECK(std::abs(fit.limit(true, 2).slope - 0.29f) < 0.005f);
+  CHECK_EQ(fit.limit(true, 2).shift, 0.0f);
+  CHECK_EQ(late.limit(true, 2).slope, 1.0f);
 }
 
 TEST(glance_makes_no_limit_of_too_little) {
@@ -105,15 +107,15 @@ TEST(glance_makes_no_limit_of_too_little) {
   hnsw::PartFit same;
   std::mt19937 random(3);
   std::normal_distribution<double> normal;
-  for (int i = 0; i < 100; ++i) few.add(i, i);
+  for (int i = 0; i < 100; ++i) few.add(i, 0.5, i);
   for (int i = 0; i < 10000; ++i) {
-    unrelated.add(normal(random), normal(random));
-    same.add(0.5, 0.7);
+    unrelated.add(normal(random), 0.5, normal(random));
+    same.add(0.5, 0.5, 0.7);
   }
-  CHECK_EQ(few.limit(false).slope, 0.0f);
-  CHECK_EQ(few.limit(true).slope, 0.0f);
-  CHECK_EQ(unrelated.limit(false).slope, 0.0f);
-  CHECK_EQ(same.limit(false).slope, 0.0f);
+  CHECK_EQ(few.limit(false, 2).slope, 0.0f);
+  CHECK_EQ(few.limit(true, 2).slope, 0.0f);
+  CHECK_EQ(unrelated.limit(false, 2).slope, 0.0f);
+  CHECK_EQ(same.limit(false, 2).slope, 0.0f);
 }
 
 TEST(glance_parts_cover_all_dimensions_with_few_limits) {
@@ -147,7 +149,7 @@ SLOW_TEST(searches_that_give_rows_up_find_the_same) {
       }
       // That limits are heeded: such that give nearly everything up lose most of it.
       hnsw::Glance::Limits all{};
-      all.fill({1e-3f, -1.0f});
+      all.fill({1e-3f, -1.0f, 0});
       impl.glance.set(all);
       CHECK(shared(ask(*index, 60), without) < queries * k / 2);
     }
