@@ -46,6 +46,8 @@ void Index::Impl::calibrate_if_due() {
   try {
     calibrate();
   } catch (const std::bad_alloc&) { // another time: what was added is there
+    glance.off();                   // was perhaps not tried yet
+    stop_exponent.store(0, std::memory_order_relaxed);
     calibrated_on.store(last, std::memory_order_release);
   }
 }
@@ -175,7 +177,7 @@ class Trial {
 void Index::Impl::calibrate() {
   const Pin pin(*this);
   stop_exponent.store(0, std::memory_order_relaxed); // searches that go on meanwhile lose a little time
-  glance.set({});
+  glance.off();
   Trial trial(*this);
   trial.look_around();
   const std::optional<float> exponent = trial.median();
@@ -184,7 +186,7 @@ void Index::Impl::calibrate() {
   for (const double trust : trusts) {
     glance.set(trial.limits(trust));
     if (trial.lost() <= loss / 2) break;
-    glance.set({});
+    glance.off();
   }
   for (const float share : shares) {
     stop_exponent.store(share * *exponent, std::memory_order_relaxed);

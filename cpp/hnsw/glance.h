@@ -66,17 +66,19 @@ class Glance {
     const std::size_t part = part_dims(dim);
     return part == 0 ? 0 : (dim + part - 1) / part - 1;
   }
-  Glance() { set({}); }
-  // All slopes 0: off.
+  // bad_alloc: nothing has changed.
   void set(const Limits& limits);
+  // Rows are summed whole, as at first.
+  void off() noexcept { now_.store(&none, std::memory_order_release); }
   [[nodiscard]] const Limits& limits() const { return *now_.load(std::memory_order_acquire); }
   // Has a walk over float rows, of so many bytes a value, sum them in parts.
   void lend(const Kernels& kernels, const float* query, std::size_t dim, std::size_t value_bytes,
             Walk& walk) const;
 
  private:
-  std::atomic<const Limits*> now_{nullptr}; // the last of all_, stored with release
-  std::mutex mutex_;                        // guards all_
+  static constexpr Limits none{};
+  std::atomic<const Limits*> now_{&none}; // or the last of all_; stored with release
+  std::mutex mutex_;                      // guards all_
   std::vector<std::unique_ptr<const Limits>> all_;
 };
 
