@@ -153,12 +153,13 @@ class Trial {
       distance += l2 ? more : -more * inverse_norm;
       by[parts] = distance;
     }
+    const double all = x_.kernels->dot(query, query, dim);
     double own = 0;
     for (std::size_t i = parts - 1; i-- > 0;) {
       const std::size_t from = (i + 1) * part;
       const std::size_t dims = std::min(part, dim - from);
       own += x_.kernels->dot(query + from, query + from, dims);
-      fits_[i].add(by[i], own, distance);
+      fits_[i].add(by[i], own / all, distance);
     }
   }
 

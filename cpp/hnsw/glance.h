@@ -9,6 +9,9 @@
 //            where all vectors have much there, p is small for all of them
 //   l2       p = s D, s a share that has a mean and a deviation; p never exceeds D
 //
+// r is a share of the whole query; one that has more or less there than those it was measured with is a
+// stranger, of whom nothing is known: its rows are summed whole.
+//
 // A row is given up where D less a few deviations lies above the bound. ADSampling (Gao and Long, SIGMOD
 // 2023) does so by a bound for rotated vectors; here vectors stay as they are and the error is measured.
 //
@@ -34,8 +37,10 @@ struct PartLimit {
   float slope; // a row is given up above slope * bound + shift + own * r
   float shift;
   float own;
+  float least; // for queries whose r lies between these
+  float most;
 };
-static_assert(sizeof(PartLimit) == 12, "as a snapshot keeps it");
+static_assert(sizeof(PartLimit) == 20, "as a snapshot keeps it");
 
 // Sums over rows of one index, from which a limit follows.
 class PartFit {
@@ -46,9 +51,10 @@ class PartFit {
 
  private:
   [[nodiscard]] PartLimit of_shares(double deviations) const;
+  [[nodiscard]] PartLimit of_sums(double deviations) const;
 
   double n_ = 0, p_ = 0, o_ = 0, d_ = 0, pp_ = 0, oo_ = 0, dd_ = 0, po_ = 0, pd_ = 0, od_ = 0;
-  double share_ = 0, shares_ = 0;
+  double share_ = 0, shares_ = 0, least_ = 1, most_ = 0;
 };
 
 class Glance {

@@ -48,7 +48,7 @@
 //                              there are no codes; zeros up to a multiple of 64 bytes
 //   originals    S x O         as kept (originals.h), where there are codes in the blocks
 //   mean         dim x 4       of the codes' grid (f32), where they were trained; or
-//   limits       L x 12        slope, shift and own (f32) after each part of a row but the last
+//   limits       L x 20        PartLimit of glance.h (5 x f32) after each part of a row but the last
 //   checksums    4 each        CRC32C of every 64 KiB of the sections in this order, the zeros after each
 //                              included; then of the links of every 1,024 blocks (what fills them included),
 //                              which a load checks at once, while codes and vectors can wait

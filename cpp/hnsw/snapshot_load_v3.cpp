@@ -197,9 +197,9 @@ class Loader {
   Status limits(const std::byte* at, Index::Impl& impl) const {
     Glance::Limits limits{};
     std::memcpy(limits.data(), at, header_.part_limits * sizeof(PartLimit));
-    for (const PartLimit& limit : limits) {
-      if (!(limit.slope >= 0 && std::isfinite(limit.slope) && std::isfinite(limit.shift) &&
-            std::isfinite(limit.own)))
+    for (const PartLimit& l : limits) {
+      const bool finite = std::isfinite(l.shift) && std::isfinite(l.own) && std::isfinite(l.least);
+      if (!(l.slope >= 0 && std::isfinite(l.slope) && finite && std::isfinite(l.most)))
         return damaged(snapshot_, "has limits that no index has");
     }
     impl.glance.set(limits);

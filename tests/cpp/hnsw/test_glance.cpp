@@ -87,6 +87,50 @@ TEST(glance_fits_a_line_and_its_error) {
   CHECK(std::abs(limit.slope * 0.6f + limit.shift - 0.68f) < 0.01f);
 }
 
+TEST(glance_is_for_queries_like_those_it_was_measured_with) {
+  const hnsw::Kernels& kernels = *hnsw::IndexTestPeer::impl(*make_index(dim)).kernels;
+  hnsw::Glance glance;
+  hnsw::Glance::Limits limits{};
+  limits[0] = {2, 0.5f, -1, 0.3f, 0.7f};
+  glance.set(limits);
+  const auto lent = [&](float head, float tail) {
+    Vector query(dim, head);
+    std::fill(query.begin() + dim / 2, query.end(), tail);
+    hnsw::Walk walk{};
+    glance.lend(kernels, query.data(), dim, 4, walk);
+    return walk;
+  };
+  const hnsw::Walk even = lent(1, 1);
+  CHECK_EQ(even.part_dims, std::size_t{128});
+  CHECK_EQ(even.part_lines, std::size_t{8});
+  CHECK(std::abs(even.part_shifts[0] - (0.5f - 0.5f)) < 1e-6f);
+  CHECK_EQ(lent(1, 0).part_dims, std::size_t{0}); // all of it in the first part
+  CHECK_EQ(lent(0, 1).part_dims, std::size_t{0});
+  CHECK_EQ(lent(0, 0).part_dims, std::size_t{0});
+  glance.off();
+  CHECK_EQ(lent(1, 1).part_dims, std::size_t{0});
+}
+
+// Queries that are zero where vectors go on: what their first dimensions say is all there is to say.
+SLOW_TEST(searches_for_strangers_lose_nothing) {
+  for (const Metric metric : {Metric::cosine, Metric::l2}) {
+    const auto index = filled(metric, float_kinds[0]);
+    auto& impl = hnsw::IndexTestPeer::impl(*index);
+    CHECK(impl.glance.limits()[0].slope > 0);
+    auto asked = clusters(11, queries);
+    for (std::size_t i = 0; i < asked.size(); ++i) asked[i] = i % dim < dim / 2 ? asked[i] : 0;
+    const auto answers = [&] {
+      std::vector<std::int64_t> ids(queries * k);
+      std::vector<float> distances(queries * k);
+      index->search_many(asked.data(), queries, k, 60, nullptr, ids.data(), distances.data(), nullptr);
+      return ids;
+    };
+    const auto with = answers();
+    impl.glance.off();
+    CHECK(with == answers());
+  }
+}
+
 TEST(glance_takes_a_share_of_squares_and_never_more_than_all) {
   std::mt19937 random(2);
   std::normal_distribution<double> normal;
@@ -136,7 +180,7 @@ SLOW_TEST(searches_that_give_rows_up_find_the_same) {
       CHECK(limits[0].slope > 0);
       CHECK_EQ(limits[hnsw::Glance::count(dim)].slope, 0.0f);
       const Answers with = ask(*index, 60);
-      impl.glance.set({});
+      impl.glance.off();
       const Answers without = ask(*index, 60);
       CHECK(shared(with, without) >= queries * k * 99 / 100);
       // Distances are those of whole rows, whatever order they were summed in.
@@ -149,7 +193,7 @@ SLOW_TEST(searches_that_give_rows_up_find_the_same) {
       }
       // That limits are heeded: such that give nearly everything up lose most of it.
       hnsw::Glance::Limits all{};
-      all.fill({1e-3f, -1.0f, 0});
+      all.fill({1e-3f, -1.0f, 0, 0, 1});
       impl.glance.set(all);
       CHECK(shared(ask(*index, 60), without) < queries * k / 2);
     }
