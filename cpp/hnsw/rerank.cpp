@@ -14,6 +14,10 @@ namespace {
 constexpr std::size_t rerank_step = 4;  // candidates whose originals are read at a time
 constexpr std::size_t least_share = 16; // of what a walk kept one in so many is read, whatever is in doubt
 
+// What is found beyond so many times k is late; at least a quarter of what was read counts as late, and half
+// at most. Less of a narrow walk, which is wanted cheap: there one late find is no rare chance.
+constexpr std::size_t early = 6;
+
 // Of the errors seen in a search. Seen are those of what measures near, which are lower than others; over
 // many dimensions errors even out, and that matters little.
 constexpr float deviations_of(std::size_t dim) { return dim < 128 ? 5.0f : 3.5f; }
@@ -58,7 +62,7 @@ float edge_of(const Walk& walk) {
 
 // The nearest k of a walk's candidates that are alive, and some more, into scratch.best, sorted. Tombstones
 // made since the search began go to scratch.died. False: measured distances do not tell what is near. What
-// the walk did not keep is in doubt, and some of the nearest k were in the second half of what was read.
+// the walk did not keep is in doubt, and some of the nearest k were in the last part of what was read.
 bool Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since,
                          std::size_t k, Scratch& scratch) const {
   const Walk& walk = scratch.walk;
@@ -125,7 +129,8 @@ bool Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
   }
   std::sort(best.begin(), best.end(), nearer);
   if (best.size() < k || at <= 2 * k || !in_doubt(edge_of(walk))) return true;
-  const std::span<const Slot> late{walk.slots + at / 2, walk.slots + at};
+  const std::size_t from = std::clamp(early * k, at / 2, at - at / 4);
+  const std::span<const Slot> late{walk.slots + from, walk.slots + at};
   return std::none_of(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k), [&](const Candidate& c) {
     return std::find(late.begin(), late.end(), c.slot) != late.end();
   });
