@@ -122,7 +122,7 @@ struct Index::Impl {
   }
   // Greedily from the entry down to where the walk of a level starts. Pre-condition: not empty.
   Candidate approach(const Probe& probe, Entry from, std::uint32_t level, Scratch& scratch) const;
-  void rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since, std::size_t k,
+  bool rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since, std::size_t k,
               Scratch& scratch) const;
   // scratch.found := up to limit visible items of the candidates, sorted, every id once.
   void resolve(const Probe& exact, std::uint64_t ended_at_start, std::size_t limit, const IdFilter* filter,

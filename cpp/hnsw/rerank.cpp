@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "hnsw/impl.h"
 
@@ -10,14 +11,23 @@ namespace embedcore::hnsw {
 
 namespace {
 
-constexpr std::size_t rerank_step = 4; // candidates whose originals are read at a time
-constexpr float deviations = 3.5f;     // of the errors seen in this search
+constexpr std::size_t rerank_step = 4;  // candidates whose originals are read at a time
+constexpr std::size_t least_share = 16; // of what a walk kept one in so many is read, whatever is in doubt
+
+// What is found beyond so many times k is late; at least a quarter of what was read counts as late, and half
+// at most. Less of a narrow walk, which is wanted cheap: there one late find is no rare chance.
+constexpr std::size_t early = 6;
+
+// Of the errors seen in a search. Seen are those of what measures near, which are lower than others; over
+// many dimensions errors even out, and that matters little.
+constexpr float deviations_of(std::size_t dim) { return dim < 128 ? 5.0f : 3.5f; }
 
 // By how much the measured distances of this search lay above the exact ones so far. What is known of the
 // codes on average (Probe::doubt) is too little in a tight cluster, whose members are rounded alike: without
 // this recall there ends at 0.98 however large ef is.
 class Errors {
  public:
+  explicit Errors(float deviations) : deviations_(deviations) {}
   void add(float error) {
     ++count_;
     sum_ += error;
@@ -27,20 +37,33 @@ class Errors {
   [[nodiscard]] float doubt() const {
     const auto n = static_cast<float>(count_);
     const float mean = sum_ / n;
-    return mean + deviations * std::sqrt(std::max(0.0f, squares_ / n - mean * mean));
+    return mean + deviations_ * std::sqrt(std::max(0.0f, squares_ / n - mean * mean));
   }
 
  private:
+  const float deviations_;
   std::size_t count_ = 0;
   float sum_ = 0;
   float squares_ = 0;
 };
 
+// What lies farther by measured distances a walk did not keep.
+float edge_of(const Walk& walk) {
+  float edge =
+      walk.size < walk.capacity ? std::numeric_limits<float>::infinity() : walk.distances[walk.size - 1];
+  if (walk.rank != 0 && walk.size >= walk.rank) {
+    const float ranked = walk.distances[walk.rank - 1];
+    edge = std::min(edge, ranked + (walk.stretch - 1) * std::abs(ranked) + walk.slack);
+  }
+  return edge;
+}
+
 } // namespace
 
 // The nearest k of a walk's candidates that are alive, and some more, into scratch.best, sorted. Tombstones
-// made since the search began go to scratch.died.
-void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since,
+// made since the search began go to scratch.died. False: measured distances do not tell what is near. What
+// the walk did not keep is in doubt, and some of the nearest k were in the last part of what was read.
+bool Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, std::uint64_t since,
                          std::size_t k, Scratch& scratch) const {
   const Walk& walk = scratch.walk;
   auto& best = scratch.best;
@@ -68,22 +91,22 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     for (std::size_t i = 0; i < walk.size && best.size() < k; ++i) {
       if (alive(walk.slots[i])) best.push_back({walk.distances[i], walk.slots[i]});
     }
-    return;
+    return true;
   }
   ask_first(k + rerank_step);
   float bound = std::numeric_limits<float>::infinity(); // the k-th nearest by the originals
   std::array<float, rerank_step> measures{};
   std::array<float, rerank_step> distances{};
-  Errors errors;
-  // Whether the i-th may be one of the k nearest.
-  const auto in_doubt = [&](std::size_t i) {
-    const float measured = walk.distances[i];
+  Errors errors(deviations_of(config.dim));
+  // Whether what measures so may be one of the k nearest.
+  const auto in_doubt = [&](float measured) {
     return best.size() < k || !(measured - std::max(walking.doubt(measured), errors.doubt()) > bound);
   };
+  const std::size_t least = walk.size / least_share;
   std::size_t at = 0;
-  while (at < walk.size && in_doubt(at)) {
+  while (at < walk.size && (at < least || in_doubt(walk.distances[at]))) {
     const std::size_t ahead = std::min(at + 2 * rerank_step, walk.size);
-    for (std::size_t i = at + rerank_step; i < ahead && in_doubt(i); ++i) ask(i);
+    for (std::size_t i = at + rerank_step; i < ahead && in_doubt(walk.distances[i]); ++i) ask(i);
     fresh.clear();
     for (; at < walk.size && fresh.size() < rerank_step; ++at) {
       if (!alive(walk.slots[at])) continue;
@@ -105,6 +128,12 @@ void Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     bound = kth->distance;
   }
   std::sort(best.begin(), best.end(), nearer);
+  if (best.size() < k || at <= 2 * k || !in_doubt(edge_of(walk))) return true;
+  const std::size_t from = std::clamp(early * k, at / 2, at - at / 4);
+  const std::span<const Slot> late{walk.slots + from, walk.slots + at};
+  return std::none_of(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k), [&](const Candidate& c) {
+    return std::find(late.begin(), late.end(), c.slot) != late.end();
+  });
 }
 
 void Index::Impl::resolve(const Probe& exact, std::uint64_t ended_at_start, std::size_t limit,

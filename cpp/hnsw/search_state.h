@@ -60,7 +60,7 @@ struct Index::Impl::Search {
     };
     const double longest = reserve * static_cast<double>(ef);
     ef = std::max(ef, impl.least_breadth(k, codec));
-    Breadth breadth{grown(ef)};
+    breadth = Breadth{grown(ef)};
     breadth.beam = beam_for(ef, coded());
     const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
     const std::size_t rank = std::max(k, fewest_ranked);
@@ -82,8 +82,20 @@ struct Index::Impl::Search {
   }
   void finish(std::size_t k) {
     end_walk(*lease);
-    impl.rerank(walking(), exact, coded(), since, k, *lease);
+    if (!impl.rerank(walking(), exact, coded(), since, k, *lease)) walk_originals(k);
     impl.resolve(exact, ended, k, nullptr, lease->best, *lease);
+  }
+  // Once more, by the originals, where codes do not tell what is near: in a small dense place whose members
+  // are closer together than the grid, or where there are few dimensions for their errors to even out.
+  void walk_originals(std::size_t k) {
+    breadth.slack = 0;
+    lease->died.clear();
+    begin_walk(impl.storage, exact, breadth, *lease);
+    start_at(impl.approach(exact, from, 0, *lease), *lease);
+    Walk* walk = &lease->walk;
+    exact.walk()(&walk, 1);
+    end_walk(*lease);
+    impl.rerank(exact, exact, false, since, k, *lease);
   }
   std::size_t write(std::int64_t* ids, float* distances, SearchStats* stats) const {
     if (stats != nullptr) *stats = {lease->hops, lease->computed, 0};
@@ -104,6 +116,7 @@ struct Index::Impl::Search {
   const float* const unit;
   const Probe exact;
   Probe probe;
+  Breadth breadth;
   bool ready = false;
 };
 
