@@ -32,6 +32,9 @@ constexpr std::size_t far = 100;
 constexpr std::array<float, 4> shares{2.0f / 3.0f, 1.0f, 1.5f, 2.0f};
 // What is lost at two deviations are 2% of the rows at the edge of what a walk keeps, and none well inside.
 constexpr std::array<double, 3> trusts{2.0, 2.5, 3.0};
+// Of the sampled vectors so many in a hundred lie in denser places than the floor of partial distances says:
+// of a place that few lie in too little is known.
+constexpr std::size_t below_floor = 10;
 constexpr double loss = 0.005; // of recall at ef `far`, against a search without the stop
 
 } // namespace
@@ -73,6 +76,7 @@ class Trial {
       if (nearest_of(slot, far + 1, 2 * far) != far + 1 || !(distances_[near] > 1e-6f)) continue;
       exponents_.push_back(std::log(distances_[far] / distances_[near]) /
                            std::log(static_cast<float>(far) / static_cast<float>(near)));
+      reaches_.push_back(distances_[near]);
       if (reads_floats()) compare_parts();
     }
   }
@@ -85,8 +89,10 @@ class Trial {
   }
   [[nodiscard]] Glance::Limits limits(double deviations) const {
     Glance::Limits limits{};
-    for (std::size_t i = 0; i < Glance::count(x_.config.dim); ++i)
+    for (std::size_t i = 0; i < Glance::count(x_.config.dim); ++i) {
       limits[i] = fits_[i].limit(x_.config.metric == Metric::l2, deviations);
+      limits[i].floor = floor();
+    }
     return limits;
   }
 
@@ -114,6 +120,13 @@ class Trial {
   }
 
  private:
+  [[nodiscard]] float floor() const {
+    if (reaches_.empty()) return 0;
+    std::vector<float> sorted = reaches_;
+    const auto at = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() * below_floor / 100);
+    std::nth_element(sorted.begin(), at, sorted.end());
+    return *at;
+  }
   [[nodiscard]] bool reads_floats() const { return x_.config.codes == Codes::none && !x_.space.lean; }
 
   std::size_t nearest_of(Slot slot, std::size_t k, std::size_t ef) {
@@ -170,6 +183,7 @@ class Trial {
   std::vector<float> distances_;
   std::vector<float> exponents_;
   std::array<PartFit, most_part_limits> fits_{};
+  std::vector<float> reaches_;        // of each: the distance of the last of `near`, below which no bound is
   std::vector<std::int64_t> without_; // `near` ids for each slot, sorted
 };
 

@@ -36,7 +36,8 @@ inline std::size_t measure_part_by_part(Walk& w, const std::uint32_t* slots, std
   for (std::size_t from = 0; from < m.n; from += w.part_dims, ++part) {
     const bool last = m.n - from <= w.part_dims;
     const std::size_t dims = last ? m.n - from : w.part_dims;
-    const float most = last ? __builtin_inff() : bound * w.part_slopes[part] + w.part_shifts[part];
+    const bool rules = !last && bound >= w.part_floors[part];
+    const float most = rules ? bound * w.part_slopes[part] + w.part_shifts[part] : __builtin_inff();
     std::size_t kept = 0;
     for (std::size_t i = 0; i < count; ++i) { // without branches: which row stays cannot be foretold
       const std::uint32_t slot = slots[i];

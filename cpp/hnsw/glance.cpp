@@ -38,7 +38,7 @@ void PartFit::add(double part, double own, double whole) {
 PartLimit PartFit::of_shares(double deviations) const {
   const double mean = share_ / n_;
   const double most = mean + deviations * root(shares_ / n_ - mean * mean);
-  return {static_cast<float>(std::min(1.0, most)), 0, 0, 0, 0};
+  return {static_cast<float>(std::min(1.0, most)), 0, 0, 0, 0, 0};
 }
 
 PartLimit PartFit::limit(bool l2, double deviations) const {
@@ -66,8 +66,12 @@ PartLimit PartFit::of_sums(double deviations) const {
   if (!(slope > least_slope)) return {};
   const double shift = d_ / n_ - slope * (p_ / n_) - own * (o_ / n_);
   const double error = root(product(dd_, d_, d_) - slope * pd - own * od);
-  return {static_cast<float>(1 / slope), static_cast<float>((deviations * error - shift) / slope),
-          static_cast<float>(-own / slope), 0, 0};
+  return {static_cast<float>(1 / slope),
+          static_cast<float>((deviations * error - shift) / slope),
+          static_cast<float>(-own / slope),
+          0,
+          0,
+          0};
 }
 
 void Glance::set(const Limits& limits) {
@@ -92,6 +96,7 @@ void Glance::lend(const Kernels& kernels, const float* query, std::size_t dim, s
     const float own = rest[i + 1] / rest[0];
     const bool known = limit.slope != 0 && own >= limit.least && own <= limit.most;
     walk.part_slopes[i] = limit.slope;
+    walk.part_floors[i] = limit.floor;
     walk.part_shifts[i] = known ? limit.shift + limit.own * own : std::numeric_limits<float>::infinity();
     if (known) walk.part_dims = part;
   }

@@ -15,6 +15,10 @@
 // A row is given up where D less a few deviations lies above the bound. ADSampling (Gao and Long, SIGMOD
 // 2023) does so by a bound for rotated vectors; here vectors stay as they are and the error is measured.
 //
+// That holds for bounds like the distances that were seen. In a place that is small and dense beside those
+// all rows may look too far; so against bounds below a floor, which calibrate.cpp sets, rows are summed
+// whole.
+//
 // Thread safety: all of Glance may be called at any time; who lends takes limits that belong together. What
 // was set is kept for as long as the index, as nobody counts who reads it: it is set a few dozen times.
 #pragma once
@@ -39,8 +43,9 @@ struct PartLimit {
   float own;
   float least; // for queries whose r lies between these
   float most;
+  float floor; // for bounds not below this
 };
-static_assert(sizeof(PartLimit) == 20, "as a snapshot keeps it");
+static_assert(sizeof(PartLimit) == 24, "as a snapshot keeps it");
 
 // Sums over rows of one index, from which a limit follows.
 class PartFit {

@@ -80,9 +80,11 @@ struct Walk {
   std::size_t later_lines; // those to ask for when the row `ahead` of it is summed; 0: none
   std::size_t ahead;
   std::size_t part_dims; // of float rows, which are summed in parts against a bound; 0: whole
-  // After each part but the last a row is given up whose distance so far is above slope * bound + shift.
+  // After each part but the last a row is given up whose distance so far is above slope * bound + shift;
+  // unless the bound is below the floor.
   float part_slopes[most_part_limits];
   float part_shifts[most_part_limits];
+  float part_floors[most_part_limits];
   // The graph: the links of slot s are the first `links` words at blocks + s * block_bytes, the top bit of
   // which is disregarded; unused ones hold a number that is not below limit. links is a multiple of 16 and at
   // most most_links.

@@ -1,10 +1,10 @@
-// The snapshot of an index: format versions 3 and 4. Little-endian throughout. Sections lie in the file as
+// The snapshot of an index: format versions 3 to 5. Little-endian throughout. Sections lie in the file as
 // they do in memory, so that a load can map them instead of reading them.
 //
 // clang-format off: it would flow the tables together
 //   offset  bytes  header                                                       why
 //        0      8  magic "EMBCHNSW"                                             tells it from other files
-//        8      4  format version, 3; 4 where there are limits                  which table to read by
+//        8      4  format version, 3; 5 where there are limits                  which table to read by
 //       12      4  header bytes H, a multiple of 4096                           the fingerprint has no fixed length
 //       16      8  bytes of the whole file                                      truncation shows before anything
 //       24      4  dim
@@ -31,7 +31,7 @@
 //      120      4  what the highest bit of a code stands for (f32), int4 only
 //      124      4  and what it leaves out (f32)
 //      128      4  exponent of the early stop (f32); 0: none
-//      132      4  limits of partial distances L (version 4), else 0; only      searches give rows up early (glance.h)
+//      132      4  limits of partial distances L (version 5), else 0; only      searches give rows up early (glance.h)
 //                  where there are no codes
 //      136      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
 //             ...  zeros
@@ -48,7 +48,8 @@
 //                              there are no codes; zeros up to a multiple of 64 bytes
 //   originals    S x O         as kept (originals.h), where there are codes in the blocks
 //   mean         dim x 4       of the codes' grid (f32), where they were trained; or
-//   limits       L x 20        PartLimit of glance.h (5 x f32) after each part of a row but the last
+//   limits       L x 24        PartLimit of glance.h (6 x f32) after each part of a row but the last. Version 4 had
+//                              5 x f32, without the floor: a load makes no use of those
 //   checksums    4 each        CRC32C of every 64 KiB of the sections in this order, the zeros after each
 //                              included; then of the links of every 1,024 blocks (what fills them included),
 //                              which a load checks at once, while codes and vectors can wait
@@ -75,7 +76,8 @@ namespace embedcore::hnsw::snapshot {
 static_assert(std::endian::native == std::endian::little, "sections are written as they lie in memory");
 
 constexpr std::array<char, 8> magic = {'E', 'M', 'B', 'C', 'H', 'N', 'S', 'W'};
-constexpr std::uint32_t version = 4;
+constexpr std::uint32_t version = 5;
+constexpr std::uint32_t version_without_floors = 4;
 constexpr std::uint32_t version_without_limits = 3;
 constexpr std::size_t page = 4096;
 constexpr std::size_t chunk = std::size_t{64} << 10;
@@ -131,6 +133,11 @@ static_assert(sizeof(NodeRecord) == sizeof(Node) && offsetof(NodeRecord, parent)
                   offsetof(NodeRecord, level) == offsetof(Node, level),
               "nodes are mapped");
 
+// Of one limit.
+[[nodiscard]] constexpr std::size_t limit_bytes(std::uint32_t of_version) {
+  return of_version == version_without_floors ? offsetof(PartLimit, floor) : sizeof(PartLimit);
+}
+
 enum Part : std::size_t { nodes, upper, blocks, originals, mean, parts };
 constexpr std::array<const char*, parts> part_names = {"nodes", "upper links", "links and codes", "vectors",
                                                        "mean"};
@@ -164,7 +171,7 @@ struct Layout {
     const std::array<std::uint64_t, parts> used = {
         h.slots * sizeof(NodeRecord), h.runs * h.m * sizeof(Slot), h.slots * h.block_bytes,
         h.slots * h.original_bytes,
-        h.codes_trained_on == 0 ? h.part_limits * sizeof(PartLimit) : h.dim * sizeof(float)};
+        h.codes_trained_on == 0 ? h.part_limits * limit_bytes(h.version) : h.dim * sizeof(float)};
     std::uint64_t at = h.header_bytes;
     std::uint64_t checksum = 0;
     for (std::size_t i = 0; i < parts; ++i) {

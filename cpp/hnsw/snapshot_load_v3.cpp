@@ -1,4 +1,4 @@
-// Loading format versions 3 and 4: sections are mapped, or read chunk by chunk on all cores. Nodes and links
+// Loading format versions 3 to 5: sections are mapped, or read chunk by chunk on all cores. Nodes and links
 // are checked at once; vectors and codes too when they are read, and in the background when they are mapped.
 #include <algorithm>
 #include <atomic>
@@ -187,7 +187,7 @@ class Loader {
                                   snapshot::part_names[part]);
   }
 
-  // Version 4 has limits, and only an index whose walks read floats has any.
+  // Versions 4 and 5 have limits, and only an index whose walks read floats has any.
   static bool limits_fit(const snapshot::Header& h) {
     if (h.version == snapshot::version_without_limits) return h.part_limits == 0;
     return h.codes == 0 && h.dtype != static_cast<std::uint8_t>(Dtype::int8) && h.part_limits != 0 &&
@@ -197,9 +197,10 @@ class Loader {
   Status limits(const std::byte* at, Index::Impl& impl) const {
     Glance::Limits limits{};
     std::memcpy(limits.data(), at, header_.part_limits * sizeof(PartLimit));
+    bool finite = true;
     for (const PartLimit& l : limits) {
-      const bool finite = std::isfinite(l.shift) && std::isfinite(l.own) && std::isfinite(l.least);
-      if (!(l.slope >= 0 && std::isfinite(l.slope) && finite && std::isfinite(l.most)))
+      for (const float x : {l.shift, l.own, l.least, l.most, l.floor}) finite = finite && std::isfinite(x);
+      if (!(l.slope >= 0 && std::isfinite(l.slope) && finite))
         return damaged(snapshot_, "has limits that no index has");
     }
     impl.glance.set(limits);
@@ -217,6 +218,7 @@ class Loader {
       if (!chunk_damage(section, number, at, checksums_[section.first + number]).empty())
         return damaged(snapshot_, "has a damaged mean");
     }
+    if (header_.version == snapshot::version_without_floors) return {}; // searches sum rows whole
     if (header_.part_limits != 0) return limits(bytes.data(), impl);
     codes.mean.resize(header_.dim);
     std::memcpy(codes.mean.data(), bytes.data(), section.used);

@@ -91,7 +91,7 @@ TEST(glance_is_for_queries_like_those_it_was_measured_with) {
   const hnsw::Kernels& kernels = *hnsw::IndexTestPeer::impl(*make_index(dim)).kernels;
   hnsw::Glance glance;
   hnsw::Glance::Limits limits{};
-  limits[0] = {2, 0.5f, -1, 0.3f, 0.7f};
+  limits[0] = {2, 0.5f, -1, 0.3f, 0.7f, 0};
   glance.set(limits);
   const auto lent = [&](float head, float tail) {
     Vector query(dim, head);
@@ -129,6 +129,41 @@ SLOW_TEST(searches_for_strangers_lose_nothing) {
     impl.glance.off();
     CHECK(with == answers());
   }
+}
+
+// Distances inside are a twentieth of those around: there all rows look too far.
+SLOW_TEST(searches_in_a_small_dense_place_lose_nothing) {
+  constexpr std::size_t d = 128;
+  constexpr std::size_t around = 6000;
+  constexpr std::size_t inside = 90;
+  std::size_t worst = queries * k; // found without floors
+  for (std::uint32_t seed = 0; seed < 3; ++seed) {
+    std::mt19937 random(seed);
+    auto rows = random_rows(random, around, d);
+    const Vector place = random_vector(random, d);
+    auto dense = random_rows(random, inside + queries, d);
+    for (std::size_t i = 0; i < dense.size(); ++i) dense[i] = place[i % d] + 0.05f * dense[i];
+    rows.insert(rows.end(), dense.begin(), dense.begin() + inside * d);
+    const auto index = make_index(d, Metric::cosine, 16, 0, float_kinds[0]);
+    CHECK(index->add(numbered(0, around + inside), rows.data(), 1).ok());
+    auto& impl = hnsw::IndexTestPeer::impl(*index);
+    hnsw::Glance::Limits limits = impl.glance.limits();
+    const auto answers = [&] {
+      Answers found{std::vector<std::int64_t>(queries * k), std::vector<float>(queries * k)};
+      index->search_many(&dense[inside * d], queries, k, 60, nullptr, found.ids.data(),
+                         found.distances.data(), nullptr);
+      return found;
+    };
+    const Answers with = answers();
+    for (hnsw::PartLimit& limit : limits) limit.floor = 0;
+    impl.glance.set(limits);
+    const Answers bare = answers();
+    impl.glance.off();
+    const Answers without = answers();
+    CHECK(shared(with, without) >= queries * k * 99 / 100);
+    worst = std::min(worst, shared(bare, without));
+  }
+  CHECK(worst < queries * k * 95 / 100); // so that floors are seen to matter
 }
 
 TEST(glance_takes_a_share_of_squares_and_never_more_than_all) {
@@ -193,7 +228,7 @@ SLOW_TEST(searches_that_give_rows_up_find_the_same) {
       }
       // That limits are heeded: such that give nearly everything up lose most of it.
       hnsw::Glance::Limits all{};
-      all.fill({1e-3f, -1.0f, 0, 0, 1});
+      all.fill({1e-3f, -1.0f, 0, 0, 1, 0});
       impl.glance.set(all);
       CHECK(shared(ask(*index, 60), without) < queries * k / 2);
     }
@@ -215,7 +250,7 @@ TEST(glance_outlives_a_snapshot) {
   const std::string path = std::filesystem::temp_directory_path() / "embedcore-glance.ecx";
   CHECK(index->save(path).ok());
   std::string bytes = contents(path);
-  CHECK_EQ(header_of(bytes).version, 4u);
+  CHECK_EQ(header_of(bytes).version, 5u);
   CHECK_EQ(header_of(bytes).part_limits, 1u);
   const Answers before = ask(*index, 40);
   for (const bool mapped : {false, true}) {
