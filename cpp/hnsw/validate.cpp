@@ -52,7 +52,8 @@ Codes settled_codes(const Config& config) {
   if (config.dtype == Dtype::int8 && config.codes != Codes::int4) return Codes::none;
   if (config.codes != Codes::automatic) return config.codes;
   if (Originals(config).bytes() <= 64) return Codes::none;
-  return config.dim >= 384 && config.metric != Metric::inner_product ? Codes::int4 : Codes::int8;
+  // Where lengths count they may differ: a grid of 16 steps for all vectors is too coarse for the short ones.
+  return config.dim >= 384 && config.metric == Metric::cosine ? Codes::int4 : Codes::int8;
 }
 
 Status check_ids(std::span<const std::int64_t> ids) {
