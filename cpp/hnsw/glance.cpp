@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/mutant.h"
+
 namespace embedcore::hnsw {
 
 namespace {
@@ -96,7 +98,7 @@ void Glance::lend(const Kernels& kernels, const float* query, std::size_t dim, s
     const float own = rest[i + 1] / rest[0];
     const bool known = limit.slope != 0 && own >= limit.least && own <= limit.most;
     walk.part_slopes[i] = limit.slope;
-    walk.part_floors[i] = limit.floor;
+    walk.part_floors[i] = mutant("no_floor") ? 0.0f : limit.floor;
     walk.part_shifts[i] = known ? limit.shift + limit.own * own : std::numeric_limits<float>::infinity();
     if (known) walk.part_dims = part;
   }

@@ -51,6 +51,13 @@ MUTANTS = [
         "a slot is freed without waiting for its epoch",
     ),
     Mutant(
+        "no_floor",
+        "cpp/hnsw/glance.cpp",
+        "test_hnsw",
+        "searches_in_a_small_dense_place",
+        "rows are given up by limits that were measured among far ones",
+    ),
+    Mutant(
         "skipped_version_check",
         "cpp/hnsw/walk.cpp",
         "test_hnsw",
