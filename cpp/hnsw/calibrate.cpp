@@ -89,9 +89,10 @@ class Trial {
   }
   [[nodiscard]] Glance::Limits limits(double deviations) const {
     Glance::Limits limits{};
+    const float lowest = floor();
     for (std::size_t i = 0; i < Glance::count(x_.config.dim); ++i) {
       limits[i] = fits_[i].limit(x_.config.metric == Metric::l2, deviations);
-      limits[i].floor = floor();
+      limits[i].floor = lowest;
     }
     return limits;
   }
