@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedcore.compat import _arguments as given
 from embedcore.compat._arguments import METRICS, TOO_FEW, TOO_MANY, Filter, Refused
-from embedcore.compat._files import RE_ADD, opened, replace_file
+from embedcore.compat._files import opened, replace_file
+from embedcore.compat._foreign import read_foreign_flat
 from embedcore.errors import InvalidArgument
 from embedcore.exact import exact_search
 
@@ -207,8 +208,8 @@ class BFIndex:
     def load_index(self, path_to_index: str | bytes | os.PathLike[str], max_elements: int = 0) -> None:
         """Takes what ``save_index`` wrote in place of what the index holds; ``max_elements`` is not used.
 
-        RuntimeError, and the index is as before, for a file that is missing, damaged, of hnswlib itself, or
-        of another dim or space.
+        Files of hnswlib itself are read, too. RuntimeError, and the index is as before, for a file that is
+        missing, damaged, or of another dim or space.
         """
         path = given.path_of(path_to_index)
         given.size_of(max_elements, "max_elements")
@@ -221,7 +222,8 @@ class BFIndex:
     def _read(self, path: str) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
         with opened(path) as file:
             if not zipfile.is_zipfile(file):
-                raise RuntimeError(f"{path} is not an index of this format, or is damaged; {RE_ADD}")
+                items = read_foreign_flat(path, file, self._dim, self._space)
+                return items.vectors.astype(np.float32), items.labels, items.max_elements
             file.seek(0)
             try:
                 with np.load(file, allow_pickle=False) as fields:

@@ -30,11 +30,6 @@ from numpy.typing import NDArray
 from embedcore.errors import EmbedcoreError
 from embedcore.index import Index
 
-RE_ADD: Final = (
-    "a file of the hnswlib package itself cannot be read here: load it with that package and add its items "
-    "(get_ids_list, get_items) to a new index"
-)
-
 _PREFIX: Final = "embedcore.compat.hnswlib "
 _VERSION: Final = 1
 _FOOTER: Final = struct.Struct("<8sQQQ")
@@ -81,8 +76,6 @@ def write_index(
 def read_index(path: str) -> tuple[Index, Settings, dict[int, NDArray[np.float32]]]:
     """RuntimeError for a file that is missing, damaged or not from :func:`write_index`."""
     with opened(path) as file:
-        if file.read(8) == bytes(8):  # hnswlib's first field, the offset of level 0, which is 0 always
-            raise RuntimeError(f"{path} is an index of another format; {RE_ADD}")
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _FOOTER.size, 0))
         tail = file.read()

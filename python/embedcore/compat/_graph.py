@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from embedcore import index as core
 from embedcore.compat._arguments import METRICS, TOO_FEW, Refused
-from embedcore.compat._files import Settings, read_index, write_index
+from embedcore.compat._files import Settings, opened, read_index, write_index
+from embedcore.compat._foreign import Foreign, is_foreign, read_foreign
 from embedcore.compat._labels import Labels
 from embedcore.errors import InvalidArgument, NotFound
 from embedcore.index_input import Filter
@@ -24,6 +25,7 @@ from embedcore.index_input import Filter
 _LEAST_M, _MOST_M, _MOST_M_NAMED = 2, 512, 10_000  # of embedcore's graph; as hnswlib reports it
 _MOST_EF: Final = 2**32 - 1
 _MOST_EF_CONSTRUCTION: Final = 1_000_000
+DEFAULT_SEED: Final = 100  # of levels; hnswlib's
 _TIDY_FROM: Final = 1024  # tombstones below this are not worth a pause of the writers
 
 
@@ -122,8 +124,16 @@ class Graph:
             self._save(path)
 
     @classmethod
-    def load(cls, path: str, space: str, dim: int, limit: int, replaces: bool) -> Graph:
-        """``limit`` 0, or below the number of items, stands for the one that was saved."""
+    def load(cls, path: str, space: str, dim: int, limit: int, replaces: bool, threads: int) -> Graph:
+        """``limit`` 0, or below the number of items, stands for the one that was saved.
+
+        ``threads`` build the graph anew where the file is hnswlib's.
+        """
+        with opened(path) as file:
+            if is_foreign(file):
+                return cls._of_foreign(
+                    read_foreign(path, file, dim, space), space, dim, limit, replaces, threads
+                )
         index, settings, deleted = read_index(path)
         if (index.dim, index.metric) != (dim, METRICS[space]):
             raise RuntimeError(
@@ -134,6 +144,21 @@ class Graph:
             limit = settings.max_elements
         labels = Labels(index, limit, replaces, deleted)
         return cls(index, labels, settings.M, settings.ef_construction, settings.random_seed)
+
+    @classmethod
+    def _of_foreign(
+        cls, items: Foreign, space: str, dim: int, limit: int, replaces: bool, threads: int
+    ) -> Graph:
+        """Deleted items stay deleted; which of them were deleted first such a file does not say."""
+        limit = limit if limit >= max(1, len(items.labels)) else items.max_elements
+        graph = cls.new(space, dim, Settings(limit, items.M, items.ef_construction, DEFAULT_SEED), replaces)
+        for labels, rows in items.live():
+            graph.index.add(labels, rows, threads=threads)
+        dead = np.flatnonzero(items.deleted)
+        vectors = items.vectors[dead].astype(np.float32)
+        deleted = dict(zip(items.labels[dead].tolist(), vectors, strict=True))
+        kept = Labels(graph.index, limit, replaces, deleted)
+        return cls(graph.index, kept, graph.M, graph.ef_construction, graph.random_seed)
 
     def file_size(self) -> int:
         with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +189,7 @@ class Graph:
             path = os.path.join(folder, "index")
             with open(path, "wb") as file:
                 file.write(state["embedcore_file"])
-            return cls.load(path, space, dim, state["max_elements"], state["allow_replace_deleted"])
+            return cls.load(path, space, dim, state["max_elements"], state["allow_replace_deleted"], 1)
 
     def _save(self, path: str) -> None:
         settings = Settings(self.labels.limit, self.M, self.ef_construction, self.random_seed)

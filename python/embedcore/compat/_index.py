@@ -12,12 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedcore.compat import _arguments as given
 from embedcore.compat._arguments import Filter, Refused
-from embedcore.compat._files import RE_ADD, Settings
-from embedcore.compat._graph import Graph
+from embedcore.compat._files import Settings
+from embedcore.compat._graph import DEFAULT_SEED, Graph
 from embedcore.errors import InvalidArgument
 
 _DEFAULT_EF: Final = 10
-_DEFAULT_SEED: Final = 100
 _STATE_VERSION: Final = 1
 
 
@@ -64,7 +63,7 @@ class Index:
         max_elements: int,
         M: int = 16,  # noqa: N803 - hnswlib's name
         ef_construction: int = 200,
-        random_seed: int = _DEFAULT_SEED,
+        random_seed: int = DEFAULT_SEED,
         allow_replace_deleted: bool = False,
     ) -> None:
         """Must come first, once, unless ``load_index`` does. RuntimeError the second time.
@@ -277,16 +276,18 @@ class Index:
     ) -> None:
         """Takes what ``save_index`` wrote in place of what the index holds.
 
-        ``max_elements`` 0, or below the number of items, stands for the number that was saved. RuntimeError,
-        and the index is as before, for a file that is missing, damaged, of hnswlib itself, or of another dim
-        or space.
+        ``max_elements`` 0, or below the number of items, stands for the number that was saved. Of a file of
+        hnswlib itself the items are taken, and the graph is built anew, by as many threads as are set.
+        RuntimeError, and the index is as before, for a file that is missing, damaged, or of another dim or
+        space.
         """
         path, limit = given.path_of(path_to_index), given.size_of(max_elements, "max_elements")
         replaces = given.flag_of(allow_replace_deleted, "allow_replace_deleted")
         with self._starting:
             if self._graph is not None:
                 warnings.warn(given.LOADED_OVER, RuntimeWarning, stacklevel=2)
-            self._graph = Graph.load(path, self._space, self._dim, limit, replaces)
+            threads = min(max(self._threads, 0), given.MOST_THREADS)
+            self._graph = Graph.load(path, self._space, self._dim, limit, replaces, threads)
             self._ef = _DEFAULT_EF
 
     def index_file_size(self) -> int:
@@ -303,7 +304,7 @@ class Index:
             "ep_added": graph is not None and graph.labels.count > 0,
             "normalize": self._space == "cosine",
             "num_threads": self._threads,
-            "seed": graph.random_seed if graph else _DEFAULT_SEED,
+            "seed": graph.random_seed if graph else DEFAULT_SEED,
             "ef": self._ef,
         }
         return (state | graph.state() if graph else state,)
@@ -316,7 +317,10 @@ class Index:
         self._threads, self._ef = params["num_threads"], params["ef"]
         if params["index_inited"]:
             if "embedcore_file" not in params:
-                raise RuntimeError(f"Unpickle Error: this is a state of another format; {RE_ADD}")
+                raise RuntimeError(
+                    "Unpickle Error: this is a state of the hnswlib package itself; unpickle it there, save "
+                    "it by save_index, and load that file"
+                )
             self._graph = Graph.of_state(params, self._space, self._dim)
 
     def _made(self) -> Graph:

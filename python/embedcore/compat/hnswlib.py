@@ -29,8 +29,10 @@ Safer
 Narrower
   - Labels are 0 to 2^63-1, dim is 1 to 65535.
   - The graph has 2 to 512 links per node: an M beyond is reported as given and built as the nearest of these.
-  - Files and pickles of hnswlib itself are refused; add its items here (``get_ids_list``, ``get_items``).
-    Files written here are one file each: a snapshot of the index that :meth:`embedcore.Index.load` reads,
+  - Of files of hnswlib itself the items are read, deleted ones included, and the graph is built anew: loading
+    one takes as long as adding its items. hnswlib does not read files written here. Pickles of hnswlib itself
+    are refused; have it save an index and load the file.
+  - Files written here are one file each: a snapshot of the index that :meth:`embedcore.Index.load` reads,
     followed, where items are marked deleted, by their vectors. Loading such a file needs its size again as
     room beside it or in the temporary directory. ``index_file_size`` writes the file to the temporary
     directory to measure it.

@@ -195,7 +195,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     plain.save(path)
     with pytest.raises(RuntimeError, match=r"load it with embedcore\.Index\.load"):
         ours.Index("l2", 6).load_index(path)
-    with pytest.raises(RuntimeError, match="is not an index of this format"):
+    with pytest.raises(RuntimeError, match="is no file of BFIndex, neither of embedcore nor of hnswlib"):
         ours.BFIndex("l2", 6).load_index(path)
     np.savez(path.with_suffix(".npz"), a=np.ones(3))
     with pytest.raises(RuntimeError, match="was not saved by BFIndex"):
@@ -208,23 +208,14 @@ def test_files_of_another_space_or_dim_are_refused(saved: Path, space: str, dim:
         ours.Index(space, dim).load_index(saved)
 
 
-def test_hnswlibs_own_files_and_pickles_are_refused(tmp_path: Path) -> None:
+def test_hnswlibs_own_pickles_are_refused() -> None:
     real = pytest.importorskip("hnswlib")
     for count in (0, 20):
         index = made(real, "l2", 6, 50)
         if count:
             index.add_items(vectors(count, 6, seed=68))
-        index.save_index(str(tmp_path / "index"))
-        with pytest.raises(RuntimeError, match=r"load it with that package and add its items"):
-            ours.Index("l2", 6).load_index(tmp_path / "index")
-        with pytest.raises(RuntimeError, match=r"load it with that package and add its items"):
+        with pytest.raises(RuntimeError, match=r"save it by save_index, and load that file"):
             ours.Index(index.__getstate__()[0])
-    exact = real.BFIndex("l2", 6)
-    exact.init_index(5)
-    exact.add_items(vectors(3, 6, seed=69))
-    exact.save_index(str(tmp_path / "index"))
-    with pytest.raises(RuntimeError, match=r"load it with that package and add its items"):
-        ours.BFIndex("l2", 6).load_index(tmp_path / "index")
 
 
 @pytest.mark.parametrize("kind", ["Index", "BFIndex"])
