@@ -11,6 +11,10 @@
 // Where distances crowd together, as in many dimensions without structure, that would end walks far too soon:
 // so searches with the stop are compared with such without, and more of the exponent is used, or no stop at
 // all, until next to nothing is lost.
+//
+// Of a place that is small and far denser than the others the sample says nothing. Its members may be linked
+// by way of nodes that lie far outside of it, beyond what any exponent allows; so where the k-th nearest is
+// less than half as far as a floor, the stop is measured from the floor instead.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -32,8 +36,8 @@ constexpr std::size_t far = 100;
 constexpr std::array<float, 4> shares{2.0f / 3.0f, 1.0f, 1.5f, 2.0f};
 // What is lost at two deviations are 2% of the rows at the edge of what a walk keeps, and none well inside.
 constexpr std::array<double, 3> trusts{2.0, 2.5, 3.0};
-// Of the sampled vectors so many in a hundred lie in denser places than the floor of partial distances says:
-// of a place that few lie in too little is known.
+// Of the sampled vectors so many in a hundred lie in denser places than the floor says, that of partial
+// distances and that of the stop: of a place that few lie in too little is known.
 constexpr std::size_t below_floor = 10;
 constexpr double loss = 0.005; // of recall at ef `far`, against a search without the stop
 
@@ -97,6 +101,14 @@ class Trial {
     return limits;
   }
 
+  [[nodiscard]] float floor() const {
+    if (reaches_.empty()) return 0;
+    std::vector<float> sorted = reaches_;
+    const auto at = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() * below_floor / 100);
+    std::nth_element(sorted.begin(), at, sorted.end());
+    return *at;
+  }
+
   // What the index answers now is what answers are compared with from now on.
   void remember() {
     for (const Slot slot : slots_) {
@@ -121,13 +133,6 @@ class Trial {
   }
 
  private:
-  [[nodiscard]] float floor() const {
-    if (reaches_.empty()) return 0;
-    std::vector<float> sorted = reaches_;
-    const auto at = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() * below_floor / 100);
-    std::nth_element(sorted.begin(), at, sorted.end());
-    return *at;
-  }
   [[nodiscard]] bool reads_floats() const { return x_.config.codes == Codes::none && !x_.space.lean; }
 
   std::size_t nearest_of(Slot slot, std::size_t k, std::size_t ef) {
@@ -192,6 +197,7 @@ class Trial {
 
 void Index::Impl::calibrate() {
   const Pin pin(*this);
+  stop_floor.store(0, std::memory_order_relaxed);
   stop_exponent.store(0, std::memory_order_relaxed); // searches that go on meanwhile lose a little time
   glance.off();
   Trial trial(*this);
@@ -206,7 +212,9 @@ void Index::Impl::calibrate() {
   }
   for (const float share : shares) {
     stop_exponent.store(share * *exponent, std::memory_order_relaxed);
-    if (trial.lost() <= loss) return;
+    if (trial.lost() > loss) continue;
+    stop_floor.store(mutant("no_stop_floor") ? 0.0f : trial.floor(), std::memory_order_relaxed);
+    return;
   }
   stop_exponent.store(0, std::memory_order_relaxed);
 }

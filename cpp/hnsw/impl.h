@@ -259,6 +259,7 @@ struct Index::Impl {
   std::atomic<unsigned> saving{0}; // snapshots being taken: no training, no relocation
   Counters counters;
   std::atomic<float> stop_exponent{0};          // of the early stop; 0: none
+  std::atomic<float> stop_floor{0};             // below half of it distances say nothing of where to stop
   Glance glance;                                // of walks that read float originals
   std::atomic<std::size_t> calibrated_on{0};    // items there were
   std::size_t cache_bytes = last_level_cache(); // changed by tests only

@@ -113,8 +113,10 @@ struct Walk {
   std::size_t next;
   std::size_t beam; // nodes expanded per step
   // Ends early when the next node is farther than d + (stretch - 1) |d| + slack, d being the distance of the
-  // rank-th nearest; the same bound keeps farther nodes out. rank 0: never.
+  // rank-th nearest, or floor where that is more than twice as far; the same bound keeps farther nodes out.
+  // rank 0: never.
   std::size_t rank;
+  float floor;
   float stretch;
   float slack;
   // Rows that will be read when the walk has ended: those of the nearest `ending` nodes, `ending_lines` of

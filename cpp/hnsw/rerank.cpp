@@ -52,7 +52,8 @@ float edge_of(const Walk& walk) {
   float edge =
       walk.size < walk.capacity ? std::numeric_limits<float>::infinity() : walk.distances[walk.size - 1];
   if (walk.rank != 0 && walk.size >= walk.rank) {
-    const float ranked = walk.distances[walk.rank - 1];
+    float ranked = walk.distances[walk.rank - 1];
+    if (2 * ranked < walk.floor) ranked = walk.floor;
     edge = std::min(edge, ranked + (walk.stretch - 1) * std::abs(ranked) + walk.slack);
   }
   return edge;

@@ -29,6 +29,9 @@ constexpr std::size_t rerank_margin = 6;
 // the queue is so many times as long for the others.
 constexpr double reserve = 1.75;
 
+// Whoever asks for more than such a share of all items is after recall: there is no early stop.
+constexpr double narrow = 0.25;
+
 // The early stop looks at the distance of the k-th nearest, which of very few says little.
 constexpr std::size_t fewest_ranked = 10;
 
@@ -64,7 +67,8 @@ struct Index::Impl::Search {
     breadth.beam = beam_for(ef, coded());
     const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
     const std::size_t rank = std::max(k, fewest_ranked);
-    if (exponent > 0 && ef > rank) {
+    if (exponent > 0 && ef > rank && static_cast<double>(ef) < narrow * live) {
+      breadth.floor = impl.stop_floor.load(std::memory_order_relaxed);
       breadth.capacity = grown(std::max(ef, static_cast<std::size_t>(longest)));
       breadth.rank = grown(rank);
       breadth.stretch = std::pow(static_cast<float>(ef) / static_cast<float>(rank), exponent);

@@ -1,10 +1,10 @@
-// The snapshot of an index: format versions 3 to 5. Little-endian throughout. Sections lie in the file as
+// The snapshot of an index: format versions 3 to 6. Little-endian throughout. Sections lie in the file as
 // they do in memory, so that a load can map them instead of reading them.
 //
 // clang-format off: it would flow the tables together
 //   offset  bytes  header                                                       why
 //        0      8  magic "EMBCHNSW"                                             tells it from other files
-//        8      4  format version, 3; 5 where there are limits                  which table to read by
+//        8      4  format version: 3, with limits 5, with a floor of the stop 6  which table to read by
 //       12      4  header bytes H, a multiple of 4096                           the fingerprint has no fixed length
 //       16      8  bytes of the whole file                                      truncation shows before anything
 //       24      4  dim
@@ -31,9 +31,10 @@
 //      120      4  what the highest bit of a code stands for (f32), int4 only
 //      124      4  and what it leaves out (f32)
 //      128      4  exponent of the early stop (f32); 0: none
-//      132      4  limits of partial distances L (version 5), else 0; only      searches give rows up early (glance.h)
-//                  where there are no codes
-//      136      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
+//      132      4  limits of partial distances L (from version 5 on), else 0;   searches give rows up early (glance.h)
+//                  only where there are no codes
+//      136      4  floor of the early stop (f32), version 6 only                dense places (calibrate.cpp)
+//      140      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
 //             ...  zeros
 //      H-4      4  CRC32C of the H-4 bytes before
 //
@@ -76,7 +77,8 @@ namespace embedcore::hnsw::snapshot {
 static_assert(std::endian::native == std::endian::little, "sections are written as they lie in memory");
 
 constexpr std::array<char, 8> magic = {'E', 'M', 'B', 'C', 'H', 'N', 'S', 'W'};
-constexpr std::uint32_t version = 5;
+constexpr std::uint32_t version = 6;
+constexpr std::uint32_t version_without_stop_floor = 5;
 constexpr std::uint32_t version_without_floors = 4;
 constexpr std::uint32_t version_without_limits = 3;
 constexpr std::size_t page = 4096;
@@ -84,7 +86,7 @@ constexpr std::size_t chunk = std::size_t{64} << 10;
 constexpr std::size_t link_group = 1024; // blocks
 constexpr std::size_t most_fingerprint = 65535;
 
-struct Header { // bytes 0 to 135; the fingerprint follows
+struct Header { // the fingerprint follows
   std::array<char, 8> magic;
   std::uint32_t version;
   std::uint32_t header_bytes;
@@ -114,9 +116,15 @@ struct Header { // bytes 0 to 135; the fingerprint follows
   float codes_high_error;
   float stop_exponent;
   std::uint32_t part_limits;
+  float stop_floor; // from version 6 on
+  std::uint32_t unused;
 };
-constexpr std::size_t header_fields = 136;
-static_assert(sizeof(Header) == header_fields, "no padding inside the header");
+static_assert(offsetof(Header, unused) == 140, "no padding inside the header");
+
+// Bytes of a header before the fingerprint.
+[[nodiscard]] constexpr std::size_t header_fields(std::uint32_t of_version) {
+  return of_version <= version_without_stop_floor ? offsetof(Header, stop_floor) : offsetof(Header, unused);
+}
 
 struct NodeRecord {
   std::int64_t id;
@@ -145,8 +153,8 @@ constexpr std::array<const char*, parts> part_names = {"nodes", "upper links", "
 [[nodiscard]] constexpr std::uint64_t whole_pages(std::uint64_t bytes) {
   return (bytes + page - 1) / page * page;
 }
-[[nodiscard]] constexpr std::size_t header_bytes(std::size_t fingerprint) {
-  return static_cast<std::size_t>(whole_pages(header_fields + fingerprint + 4));
+[[nodiscard]] constexpr std::size_t header_bytes(std::uint32_t of_version, std::size_t fingerprint) {
+  return static_cast<std::size_t>(whole_pages(header_fields(of_version) + fingerprint + 4));
 }
 
 struct Section {

@@ -20,6 +20,7 @@ Capture::Capture(Index::Impl& index) : x_(index), saving_(index), hold_(index.ho
     }
     entry_ = x_.entry();
     stop_exponent_ = x_.stop_exponent.load();
+    stop_floor_ = x_.stop_floor.load();
     const Glance::Limits& limits = x_.glance.limits();
     const auto n = static_cast<std::ptrdiff_t>(limits[0].slope == 0 ? 0 : Glance::count(x_.config.dim));
     part_limits_.assign(limits.begin(), limits.begin() + n);

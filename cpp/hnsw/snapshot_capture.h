@@ -40,6 +40,7 @@ class Capture {
   [[nodiscard]] Slot parent(Slot slot) const { return parents_[slot]; }
   [[nodiscard]] Entry entry() const { return entry_; }
   [[nodiscard]] float stop_exponent() const { return stop_exponent_; }
+  [[nodiscard]] float stop_floor() const { return stop_floor_; }
   // As many as the file has: none while they are not measured, or of no use.
   [[nodiscard]] const std::vector<PartLimit>& part_limits() const { return part_limits_; }
   [[nodiscard]] bool coded() const { return codes_.trained_on != 0; }
@@ -74,6 +75,7 @@ class Capture {
   Entry entry_;
   CodecValues codes_;
   float stop_exponent_ = 0;
+  float stop_floor_ = 0;
   std::vector<PartLimit> part_limits_;
 };
 

@@ -16,12 +16,13 @@ namespace {
 // The version, once the checksum of the header, which is in the same place in all of them, holds.
 Result<std::uint32_t> version_of(const Snapshot& snapshot) {
   snapshot::Header start{};
-  if (snapshot.size < snapshot::page || !snapshot.file.read(0, &start, snapshot::header_fields))
+  if (snapshot.size < snapshot::page ||
+      !snapshot.file.read(0, &start, snapshot::header_fields(snapshot::version)))
     return damaged(snapshot, "is too short");
   if (start.magic != snapshot::magic) return damaged(snapshot, "is not a snapshot of an embedcore index");
   const std::size_t length = start.header_bytes;
   if (length % snapshot::page != 0 || length < snapshot::page || length > snapshot.size ||
-      length > snapshot::header_bytes(snapshot::most_fingerprint) + snapshot::page)
+      length > snapshot::header_bytes(snapshot::version, snapshot::most_fingerprint) + snapshot::page)
     return damaged(snapshot, "has a damaged header");
   std::vector<char> bytes(length);
   std::uint32_t crc = 0;

@@ -1,4 +1,4 @@
-// Loading format versions 3 to 5: sections are mapped, or read chunk by chunk on all cores. Nodes and links
+// Loading format versions 3 to 6: sections are mapped, or read chunk by chunk on all cores. Nodes and links
 // are checked at once; vectors and codes too when they are read, and in the background when they are mapped.
 #include <algorithm>
 #include <atomic>
@@ -47,6 +47,7 @@ class Loader {
     if (codes.trained_on != 0)
       impl->use(std::make_unique<const Codec>(config_, *impl->kernels, std::move(codes)));
     impl->stop_exponent.store(header_.stop_exponent);
+    impl->stop_floor.store(header_.stop_floor);
     impl->calibrated_on.store(header_.live);
     impl->tag = std::move(tag_);
     if (mapped_) {
@@ -71,23 +72,24 @@ class Loader {
     std::memcpy(&header_, bytes.data(), bytes.size());
     bytes.resize(header_.header_bytes); // checked by whoever asked for the version
     if (!snapshot_.file.read(0, bytes.data(), bytes.size())) return damaged(snapshot_, "cannot be read");
-    std::memcpy(&header_, bytes.data(), snapshot::header_fields);
+    const std::size_t fields = snapshot::header_fields(header_.version);
+    std::memcpy(&header_, bytes.data(), fields);
     const snapshot::Header& h = header_;
     const auto is_plain = [](float value) { return value >= 0 && std::isfinite(value); };
     const bool trained = h.codes_trained_on != 0;
     if (h.metric > 2 || h.dtype > 3 || h.codes > 2 || h.zero != 0 || !limits_fit(h) ||
-        !(is_plain(h.stop_exponent) && h.stop_exponent < 16) || h.slots >= no_slot / 2 || h.runs >= no_slot ||
-        h.fingerprint_bytes > snapshot::most_fingerprint ||
-        h.header_bytes != snapshot::header_bytes(h.fingerprint_bytes) ||
+        !(is_plain(h.stop_exponent) && h.stop_exponent < 16) || !is_plain(h.stop_floor) ||
+        h.slots >= no_slot / 2 || h.runs >= no_slot || h.fingerprint_bytes > snapshot::most_fingerprint ||
+        h.header_bytes != snapshot::header_bytes(h.version, h.fingerprint_bytes) ||
         (trained ? h.codes == 0 || !(h.codes_step > 0)
                  : h.codes_step != 0 || h.codes_error != 0 || h.codes_high != 0 || h.codes_high_error != 0) ||
         !is_plain(h.codes_step) || !is_plain(h.codes_error) || !is_plain(h.codes_high) ||
         !is_plain(h.codes_high_error))
       return damaged(snapshot_, "has a header that no index has");
-    const std::size_t used = snapshot::header_fields + h.fingerprint_bytes;
+    const std::size_t used = fields + h.fingerprint_bytes;
     if (!all_zero(bytes.data() + used, bytes.size() - used - 4))
       return damaged(snapshot_, "has padding that is not zero");
-    tag_.fingerprint.assign(bytes.data() + snapshot::header_fields, h.fingerprint_bytes);
+    tag_.fingerprint.assign(bytes.data() + fields, h.fingerprint_bytes);
     tag_.watermark = h.watermark;
     config_.dim = h.dim;
     config_.metric = static_cast<Metric>(h.metric);
@@ -187,9 +189,10 @@ class Loader {
                                   snapshot::part_names[part]);
   }
 
-  // Versions 4 and 5 have limits, and only an index whose walks read floats has any.
+  // Versions 4 and 5 have limits, 6 may have them, and only an index whose walks read floats has any.
   static bool limits_fit(const snapshot::Header& h) {
     if (h.version == snapshot::version_without_limits) return h.part_limits == 0;
+    if (h.version == snapshot::version && h.part_limits == 0) return true;
     return h.codes == 0 && h.dtype != static_cast<std::uint8_t>(Dtype::int8) && h.part_limits != 0 &&
            h.part_limits == Glance::count(h.dim);
   }

@@ -63,8 +63,12 @@ class Saver {
   void write(const Tag& tag) {
     const Slot end = moment_.end();
     header_.magic = snapshot::magic;
-    header_.version = moment_.part_limits().empty() ? snapshot::version_without_limits : snapshot::version;
-    header_.header_bytes = static_cast<std::uint32_t>(snapshot::header_bytes(tag.fingerprint.size()));
+    // The oldest that has all that is to be kept.
+    header_.version = moment_.stop_floor() != 0        ? snapshot::version
+                      : !moment_.part_limits().empty() ? snapshot::version_without_stop_floor
+                                                       : snapshot::version_without_limits;
+    header_.header_bytes =
+        static_cast<std::uint32_t>(snapshot::header_bytes(header_.version, tag.fingerprint.size()));
     describe(tag);
     std::vector<char> first(header_.header_bytes, '\0');
     file_.write(first.data(), first.size());
@@ -109,6 +113,7 @@ class Saver {
         x_.config.codes == Codes::none ? 0 : static_cast<std::uint32_t>(x_.storage.originals().bytes);
     header_.fingerprint_bytes = static_cast<std::uint32_t>(tag.fingerprint.size());
     header_.stop_exponent = moment_.stop_exponent();
+    header_.stop_floor = moment_.stop_floor();
     header_.part_limits = static_cast<std::uint32_t>(moment_.part_limits().size());
     const CodecValues& codes = moment_.codes();
     header_.codes_trained_on = codes.trained_on;
@@ -171,8 +176,9 @@ class Saver {
   }
 
   void finish_header(std::vector<char>& first, const Tag& tag) {
-    std::memcpy(first.data(), &header_, snapshot::header_fields);
-    std::memcpy(first.data() + snapshot::header_fields, tag.fingerprint.data(), tag.fingerprint.size());
+    const std::size_t fields = snapshot::header_fields(header_.version);
+    std::memcpy(first.data(), &header_, fields);
+    std::memcpy(first.data() + fields, tag.fingerprint.data(), tag.fingerprint.size());
     const std::uint32_t crc = crc32c(first.data(), first.size() - sizeof(crc));
     std::memcpy(first.data() + first.size() - sizeof(crc), &crc, sizeof(crc));
     file_.write_at_start(first.data(), first.size());

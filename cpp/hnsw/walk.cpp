@@ -92,6 +92,7 @@ void begin_walk(const Storage& storage, const Probe& probe, const Breadth& bread
   walk.links = storage.link_places();
   walk.beam = breadth.beam;
   walk.rank = breadth.rank;
+  walk.floor = breadth.floor;
   walk.stretch = breadth.stretch;
   walk.slack = breadth.slack;
   const std::size_t room = walk.beam * walk.links;

@@ -24,8 +24,10 @@ void walk_upper(const Storage& storage, const Probe& probe, std::uint32_t level,
 struct Breadth {
   std::size_t capacity; // the nearest so many are kept; it ends when all of them are expanded
   std::size_t beam = 1; // nodes expanded per step: more of them hide more of the memory's latency
-  // Ends when what is next lies beyond stretch times the rank-th nearest, and slack; rank 0: never.
+  // Ends when what is next lies beyond stretch times the rank-th nearest, and slack; rank 0: never. One
+  // that is less than half as far as the floor counts as the floor.
   std::size_t rank = 0;
+  float floor = -std::numeric_limits<float>::infinity();
   float stretch = 1;
   float slack = 0;
 };

@@ -63,12 +63,18 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot);
   return at;
 }
 
+// Where the early stop ends the walk. Pre-condition: w.rank is not 0, and so many were kept.
+inline float stop_after(const Walk& w) {
+  float ranked = w.distances[w.rank - 1];
+  ranked = 2 * ranked < w.floor ? w.floor : ranked;
+  return ranked + (w.stretch - 1) * (ranked < 0 ? -ranked : ranked) + w.slack;
+}
+
 // Beyond this a node is not worth keeping: the farthest of a full queue, or what the early stop says.
 inline float bound_of(const Walk& w) {
   float bound = w.size < w.capacity ? __builtin_inff() : w.distances[w.size - 1];
   if (w.rank != 0 && w.size >= w.rank) {
-    const float ranked = w.distances[w.rank - 1];
-    const float stop = ranked + (w.stretch - 1) * (ranked < 0 ? -ranked : ranked) + w.slack;
+    const float stop = stop_after(w);
     bound = stop < bound ? stop : bound;
   }
   return bound;

@@ -58,6 +58,13 @@ MUTANTS = [
         "rows are given up by limits that were measured among far ones",
     ),
     Mutant(
+        "no_stop_floor",
+        "cpp/hnsw/calibrate.cpp",
+        "test_hnsw",
+        "a_small_dense_place_is_searched",
+        "in a dense place walks stop before they have seen what lies around it",
+    ),
+    Mutant(
         "skipped_version_check",
         "cpp/hnsw/walk.cpp",
         "test_hnsw",

@@ -250,7 +250,7 @@ TEST(glance_outlives_a_snapshot) {
   const std::string path = std::filesystem::temp_directory_path() / "embedcore-glance.ecx";
   CHECK(index->save(path).ok());
   std::string bytes = contents(path);
-  CHECK_EQ(header_of(bytes).version, 5u);
+  CHECK_EQ(header_of(bytes).version, 6u);
   CHECK_EQ(header_of(bytes).part_limits, 1u);
   const Answers before = ask(*index, 40);
   for (const bool mapped : {false, true}) {

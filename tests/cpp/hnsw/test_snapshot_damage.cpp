@@ -122,7 +122,7 @@ TEST(padding_that_is_not_zero_is_refused_though_its_checksum_holds) {
   CHECK(same == good); // the test's own idea of the format is that of the code
   const snapshot::Header header = header_of(good);
   const snapshot::Layout layout(header);
-  std::vector<std::uint64_t> places = {snapshot::header_fields, header.header_bytes - 5,
+  std::vector<std::uint64_t> places = {snapshot::header_fields(header.version), header.header_bytes - 5,
                                        layout.checksums.at + layout.checksums.used};
   for (const snapshot::Section& section : layout.sections) {
     if (section.used != section.bytes) places.push_back(section.at + section.used);

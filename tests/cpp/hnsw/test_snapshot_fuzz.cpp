@@ -25,8 +25,9 @@ TEST(snapshots_changed_at_random_load_as_sound_indexes_or_not_at_all) {
         // Mostly where meaning is dense: header, nodes, links.
         const std::uint64_t most =
             random() % 4 == 0 ? bytes.size() : layout.sections[hnsw::snapshot::originals].at;
-        const std::uint64_t at =
-            random() % 3 == 0 ? random() % hnsw::snapshot::header_fields : random() % most;
+        const std::uint64_t at = random() % 3 == 0
+                                     ? random() % hnsw::snapshot::header_fields(hnsw::snapshot::version)
+                                     : random() % most;
         bytes[at] = random() % 2 == 0 ? static_cast<char>(random())
                                       : static_cast<char>(bytes[at] ^ (1 << random() % 8));
       }

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 import embedcore
 
+from .vectors import recall_by_distance
+
 Rows = NDArray[np.float32]
 QUERIES = 200
 
@@ -37,15 +39,12 @@ def _small_cluster(dim: int) -> tuple[Rows, Rows]:
 
 
 def _recall(data: tuple[Rows, Rows], metric: Any, codes: Any, ef_search: int) -> float:
-    """By distance where several are equal to what float32 can tell."""
     base, queries = data
     index = embedcore.Index(base.shape[1], metric, codes=codes)
     index.add(np.arange(len(base)), base, threads=1)
     truth = embedcore.exact_search(base, queries, 10, metric)
     found = index.search(queries, 10, ef_search=ef_search)
-    edge = truth.distances[:, -1:]
-    same = (found.ids[:, :, None] == truth.ids[:, None, :]).any(axis=2)
-    return float((same | (found.distances <= edge + 1e-5 * np.abs(edge) + 3e-7)).mean())
+    return recall_by_distance(found, truth)
 
 
 # What it was while reranking stopped at what the error of the codes on average leaves in doubt: in brackets.

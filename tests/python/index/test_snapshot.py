@@ -69,7 +69,7 @@ def test_golden_files_with_codes_load(version: int, mmap: bool) -> None:
 
 
 def golden_float_index() -> embedcore.Index:
-    """What the golden files of versions 4 and 5 hold: large enough for limits of partial distances."""
+    """What the golden files of versions 4 to 6 hold: large enough for limits of partial distances."""
     index = embedcore.Index(128, "l2", dtype="float16", codes="none", m=4, ef_construction=20, seed=9)
     index.add(np.arange(1100), golden_float_vectors(), threads=1)
     return index
@@ -84,7 +84,7 @@ def golden_float_vectors() -> np.ndarray:
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("version", [4, 5, 6])
 def test_golden_files_with_limits_load(version: int, mmap: bool) -> None:
     path = DATA / f"index-v{version}.ecx"
     assert path.read_bytes()[8] == version
@@ -94,11 +94,11 @@ def test_golden_files_with_limits_load(version: int, mmap: bool) -> None:
     vectors = golden_float_vectors()
     np.testing.assert_array_equal(index.get(np.arange(1100)), vectors)
     assert index.check() == []
-    # The limits of version 5 came along: answers are those of the index that was saved. Those of version 4
-    # are left out, which loses no answer.
+    # The limits of versions 5 and 6 came along: answers are those of the index that was saved. Those of
+    # version 4 are left out, which loses no answer.
     found, made = (x.search(vectors[::50] + 0.25, k=10, ef_search=40) for x in (index, golden_float_index()))
     np.testing.assert_array_equal(found.ids, made.ids)
-    if version == 5:
+    if version >= 5:
         np.testing.assert_array_equal(found.distances, made.distances)
     else:  # whole rows are summed in another order
         np.testing.assert_allclose(found.distances, made.distances, rtol=1e-5)
