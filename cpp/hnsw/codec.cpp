@@ -7,6 +7,9 @@
 #include <cstring>
 #include <utility>
 
+#include "common/mutant.h"
+#include "hnsw/code_grid.h"
+
 namespace embedcore::hnsw {
 
 namespace {
@@ -24,40 +27,6 @@ std::size_t width_of(const Config& config) {
 inline float rounded(float x) {
   constexpr float shift = 12582912.0f; // 1.5 * 2^23: what is added loses its fraction
   return (x + shift) - shift;
-}
-
-constexpr std::size_t block = 128; // dimensions of an int4 code whose bits lie together
-
-// u of n dimensions, in loops that compilers turn into vector instructions. Returns how many were cut off.
-int quantise_int4(const float* vector, const float* mean, float inverse, std::size_t n, std::uint8_t* whole) {
-  int cut = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const float u = (vector[i] - mean[i]) * inverse + 8.0f; // + 7.5, and + 0.5 to round
-    cut += (u < 0 ? 1 : 0) + (u >= 16 ? 1 : 0);
-    const float inside = u < 0 ? 0.0f : (u > 15 ? 15.0f : u);
-    whole[i] = static_cast<std::uint8_t>(static_cast<int>(inside));
-  }
-  return cut;
-}
-
-// The highest bits of a block, the two in the middle, and the lowest, as the kernels take them.
-void pack_int4(const std::uint8_t* whole, std::byte* first, std::byte* pairs, std::byte* last) {
-  for (std::size_t lane = 0; lane < 16; ++lane) {
-    unsigned high = 0;
-    unsigned low = 0;
-    for (std::size_t bit = 0; bit < 8; ++bit) {
-      const unsigned u = whole[16 * bit + lane];
-      high |= (u >> 3 & 1u) << bit;
-      low |= (u & 1u) << bit;
-    }
-    first[lane] = static_cast<std::byte>(high);
-    last[lane] = static_cast<std::byte>(low);
-  }
-  for (std::size_t lane = 0; lane < 32; ++lane) {
-    unsigned two = 0;
-    for (std::size_t pair = 0; pair < 4; ++pair) two |= (whole[32 * pair + lane] >> 1 & 3u) << 2 * pair;
-    pairs[lane] = static_cast<std::byte>(two);
-  }
 }
 
 // What a grid keeps of x / step.
@@ -173,18 +142,31 @@ CodecValues Codec::train(const Config& config, std::span<const float> sample, st
 
 std::size_t Codec::encode(const float* vector, std::byte* code) const {
   const float* mean = values_.mean.data();
+  const bool balanced = metric_ != Metric::l2 && !mutant("unbalanced_codes");
   if (form_ == Form::i8) {
     auto* out = reinterpret_cast<std::int8_t*>(code);
     std::memset(out, 0, width_);
-    return kernels_.quantise(vector, mean, 1.0f / values_.step, levels_int8, dim_, out);
+    const std::size_t cut = kernels_.quantise(vector, mean, 1.0f / values_.step, levels_int8, dim_, out);
+    if (!balanced) return cut;
+    Balance balance({mean, values_.step, 0.0f, -levels_int8, levels_int8});
+    balance.look(vector, out, 0, dim_);
+    balance.move(vector, out, 0, dim_);
+    return cut;
   }
-  const float inverse = 1.0f / (16 * values_.step);
-  std::array<std::uint8_t, block> whole;
+  const float unit = 16 * values_.step;
+  Balance balance({mean, unit, 7.5f, 0, 15});
+  std::array<std::uint8_t, code_block> whole;
   int cut = 0;
-  for (std::size_t at = 0; at < width_; at += block) {
-    const std::size_t n = std::min(block, dim_ - std::min(dim_, at));
-    if (n != block) whole.fill(0);
-    cut += quantise_int4(vector + at, mean + at, inverse, n, whole.data());
+  for (std::size_t at = 0; balanced && at < dim_; at += code_block) {
+    const std::size_t n = std::min(code_block, dim_ - at);
+    quantise_int4(vector + at, mean + at, 1.0f / unit, n, whole.data());
+    balance.look(vector + at, whole.data(), at, n);
+  }
+  for (std::size_t at = 0; at < width_; at += code_block) {
+    const std::size_t n = std::min(code_block, dim_ - std::min(dim_, at));
+    if (n != code_block) whole.fill(0);
+    cut += quantise_int4(vector + at, mean + at, 1.0f / unit, n, whole.data());
+    if (balanced) balance.move(vector + at, whole.data(), at, n);
     pack_int4(whole.data(), code + at / 8, code + width_ / 8 + at / 4,
               code + width_ / 8 + width_ / 4 + at / 8);
   }

@@ -6,7 +6,8 @@
 //
 // Under cosine vectors are brought to unit length first; under inner product there is no mean, so that the
 // product of two codes needs nothing but their integers. The step is the one that loses least on a sample
-// (least squares over a grid of candidates), which cuts off outliers.
+// (least squares over a grid of candidates), which cuts off outliers. For cosine and inner product the
+// roundings of a vector are balanced: code_grid.h.
 //
 // A codec never changes. Readers load the index's pointer to it with acquire; training publishes a new one
 // after all codes are made with it (train.cpp).

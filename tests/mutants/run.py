@@ -65,6 +65,13 @@ MUTANTS = [
         "in a dense place walks stop before they have seen what lies around it",
     ),
     Mutant(
+        "unbalanced_codes",
+        "cpp/hnsw/codec.cpp",
+        "test_hnsw",
+        "roundings_of_products",
+        "errors of codes lie along their vectors, and hide who is near whom in a dense place",
+    ),
+    Mutant(
         "skipped_version_check",
         "cpp/hnsw/walk.cpp",
         "test_hnsw",

@@ -133,12 +133,47 @@ TEST(a_code_is_the_nearest_of_the_grid_and_what_lies_beyond_is_counted) {
           CHECK_EQ(v[j], steps > 0 ? c.most() : -c.most());
         } else {
           maybe += std::abs(steps) > edge - 1e-3 ? 1u : 0u;
-          CHECK(std::abs(c.row(i)[j] - values[j]) <= 0.501 * mesh);
+          const double off = std::abs(c.row(i)[j] - values[j]);
+          CHECK(off <= (c.config.metric == Metric::l2 ? 0.501 : 0.751) * mesh); // the others are balanced
         }
         CHECK(c.config.codes == Codes::int8 || (v[j] + 120) % 16 == 0);
       }
     }
     CHECK(c.cut >= surely && c.cut <= surely + maybe);
+  });
+}
+
+// What rounding takes from a vector is next to nothing along the vector itself, at little loss of precision.
+TEST(roundings_of_products_are_balanced) {
+  for_each_codec(106, [](const Coded& c, std::mt19937&) {
+    if (c.config.metric == Metric::l2 || c.config.dim < 63) return;
+    const double step = c.codec.values().step;
+    const double mesh = c.config.codes == Codes::int4 ? 16 * step : step;
+    const double shift = c.config.codes == Codes::int4 ? 0.5 : 0.0;
+    double along = 0;
+    double lost = 0;
+    double along_plain = 0; // of the nearest on the grid
+    double lost_plain = 0;
+    for (std::size_t i = 0; i < 40; ++i) {
+      const auto values = c.decoded(i);
+      double product = 0;
+      double product_plain = 0;
+      for (std::size_t j = 0; j < c.config.dim; ++j) {
+        const double x = c.row(i)[j];
+        const double mean = c.codec.values().mean[j];
+        const double most = c.most() * step;
+        const double nearest =
+            std::clamp((std::round((x - mean) / mesh - shift) + shift) * mesh, -most, most);
+        product += x * (x - values[j]);
+        product_plain += x * (x - mean - nearest);
+        lost += (x - values[j]) * (x - values[j]);
+        lost_plain += (x - mean - nearest) * (x - mean - nearest);
+      }
+      along += product * product;
+      along_plain += product_plain * product_plain;
+    }
+    CHECK(along <= 0.15 * along_plain);
+    CHECK(lost <= 1.2 * lost_plain);
   });
 }
 
@@ -235,7 +270,9 @@ TEST(training_takes_the_mean_and_reports_the_error_of_its_sample) {
       CHECK(std::abs(values.mean[j] - expected) < 1e-5);
     }
     const double error = std::sqrt(lost / (40.0 * c.config.dim));
-    CHECK(std::abs(values.error - error) < 0.02 * error + 1e-7);
+    const double balance = c.config.metric == Metric::l2 ? 0 : 0.1; // of which training knows nothing
+    CHECK(values.error < 1.02 * error + 1e-7);
+    CHECK(values.error > (0.98 - balance) * error - 1e-7);
     CHECK(values.step > 0);
   });
 }
