@@ -22,7 +22,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +61,7 @@ def is_foreign(file: BinaryIO) -> bool:
 
 def read_foreign(path: str, file: BinaryIO, dim: int, space: str) -> Foreign:
     """An Index. RuntimeError for what is no such file, is damaged, or is of another dim or space."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        raise _damaged(path, f"it ends after {len(header)} bytes")
-    fields = _HEADER.unpack(header)
+    size, fields = _header(path, file, _HEADER)
     (_, limit, count, step, label_at, vector_at, _, _, _, links, named_m, _, breadth) = fields
     if (
         vector_at != 4 + 4 * links
@@ -92,12 +87,7 @@ def read_foreign(path: str, file: BinaryIO, dim: int, space: str) -> Foreign:
 
 def read_foreign_flat(path: str, file: BinaryIO, dim: int, space: str) -> Foreign:
     """A BFIndex; RuntimeError as above."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    header = file.read(_FLAT_HEADER.size)
-    if len(header) < _FLAT_HEADER.size:
-        raise _damaged(path, f"it ends after {len(header)} bytes")
-    limit, step, count = _FLAT_HEADER.unpack(header)
+    size, (limit, step, count) = _header(path, file, _FLAT_HEADER)
     if step < 12 or step % 4 or count > limit or size != _FLAT_HEADER.size + limit * step:
         raise RuntimeError(
             f"{path} is no file of BFIndex, neither of embedcore nor of hnswlib, or is damaged: its {size} "
@@ -112,6 +102,16 @@ def read_foreign_flat(path: str, file: BinaryIO, dim: int, space: str) -> Foreig
     }
     items = _elements(path, fields_of, _FLAT_HEADER.size, count)
     return _checked(path, space, Foreign(*_columns(items), np.zeros(count, dtype=bool), limit))
+
+
+def _header(path: str, file: BinaryIO, fields: struct.Struct) -> tuple[int, tuple[Any, ...]]:
+    """The size of the file, and its first fields."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    header = file.read(fields.size)
+    if len(header) < fields.size:
+        raise _damaged(path, f"it ends after {len(header)} bytes")
+    return size, fields.unpack(header)
 
 
 def _elements(path: str, fields: dict[str, object], start: int, count: int) -> NDArray[np.void]:
