@@ -38,7 +38,7 @@ inline float float_sum(const float* q, std::size_t n, Load at, Tail tail) {
   return horizontal(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
 }
 
-inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const std::uint32_t* seen,
                           std::uint32_t limit, std::uint32_t* out) {
   return unseen_one_by_one(links, count, seen, limit, out);
 }
@@ -47,13 +47,20 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   return insert_by_rank(w, distance, slot);
 }
 
-inline std::uint32_t not_above(const float* sixteen, float x) {
+inline std::uint32_t signs(__m256 low, __m256 high) {
+  return static_cast<unsigned>(_mm256_movemask_ps(low)) | static_cast<unsigned>(_mm256_movemask_ps(high))
+                                                              << 8;
+}
+template <int comparison>
+inline std::uint32_t compare(const float* sixteen, float x) {
   const __m256 bound = _mm256_set1_ps(x);
-  const auto mask = [&](const float* eight) {
-    return static_cast<unsigned>(
-        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(eight), bound, _CMP_LE_OQ)));
-  };
-  return mask(sixteen) | mask(sixteen + 8) << 8;
+  return signs(_mm256_cmp_ps(_mm256_loadu_ps(sixteen), bound, comparison),
+               _mm256_cmp_ps(_mm256_loadu_ps(sixteen + 8), bound, comparison));
+}
+inline std::uint32_t not_above(const float* sixteen, float x) { return compare<_CMP_LE_OQ>(sixteen, x); }
+inline std::uint32_t below(const float* sixteen, float x) { return compare<_CMP_LT_OQ>(sixteen, x); }
+inline std::uint32_t not_expanded(const std::uint32_t* sixteen) {
+  return signs(_mm256_castsi256_ps(load(sixteen)), _mm256_castsi256_ps(load(sixteen + 8))) ^ 0xFFFF;
 }
 
 template <Sum kind>

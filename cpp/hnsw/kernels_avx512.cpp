@@ -49,33 +49,22 @@ inline __m512i load_links(const std::uint32_t* links) {
   return _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(slot_bits)));
 }
 
-inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const std::uint32_t* seen,
                           std::uint32_t limit, std::uint32_t* out) {
 #ifdef __SANITIZE_THREAD__ // which takes wide loads of atomic words for races
   return unseen_one_by_one(links, count, seen, limit, out);
 #else
   const __m512i one = _mm512_set1_epi32(1);
   const __m512i last = _mm512_set1_epi32(static_cast<int>(limit));
-  std::size_t maybe = 0;
+  std::size_t n = 0;
   for (std::size_t i = 0; i < count; i += 16) {
     const __m512i to = load_links(links + i);
     const __m512i known = _mm512_min_epu32(to, last);
     const __m512i words = _mm512_i32gather_epi32(_mm512_srli_epi32(known, 5), seen, 4);
     const __m512i bits = _mm512_sllv_epi32(one, _mm512_and_si512(known, _mm512_set1_epi32(31)));
     const __mmask16 fresh = _mm512_testn_epi32_mask(words, bits);
-    _mm512_storeu_si512(out + maybe, _mm512_maskz_compress_epi32(fresh, to));
-    maybe += static_cast<std::size_t>(__builtin_popcount(fresh));
-  }
-  // Apart from the loads of the words above, which would wait for these stores. A list that is being changed
-  // may name a node twice.
-  std::size_t n = 0;
-  for (std::size_t i = 0; i < maybe; ++i) {
-    const std::uint32_t to = out[i];
-    const std::uint32_t word = seen[to >> 5];
-    const std::uint32_t bit = std::uint32_t{1} << (to & 31);
-    out[n] = to;
-    n += (word & bit) == 0 ? 1 : 0;
-    seen[to >> 5] = word | bit;
+    _mm512_storeu_si512(out + n, _mm512_maskz_compress_epi32(fresh, to));
+    n += static_cast<std::size_t>(__builtin_popcount(fresh));
   }
   return n;
 #endif
@@ -83,6 +72,12 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::ui
 
 inline std::uint32_t not_above(const float* sixteen, float x) {
   return _mm512_cmp_ps_mask(_mm512_loadu_ps(sixteen), _mm512_set1_ps(x), _CMP_LE_OQ);
+}
+inline std::uint32_t below(const float* sixteen, float x) {
+  return _mm512_cmp_ps_mask(_mm512_loadu_ps(sixteen), _mm512_set1_ps(x), _CMP_LT_OQ);
+}
+inline std::uint32_t not_expanded(const std::uint32_t* sixteen) {
+  return _mm512_testn_epi32_mask(load(sixteen), _mm512_set1_epi32(static_cast<int>(expanded)));
 }
 
 // Sixteen places at a time, from the last ones down: what is nearer stays, what is farther moves up by one,

@@ -8,7 +8,7 @@ namespace embedcore::hnsw {
 
 namespace {
 
-inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const std::uint32_t* seen,
                           std::uint32_t limit, std::uint32_t* out) {
   return unseen_one_by_one(links, count, seen, limit, out);
 }
@@ -17,13 +17,22 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   return insert_by_rank(w, distance, slot);
 }
 
-inline std::uint32_t not_above(const float* sixteen, float x) {
-  const float32x4_t bound = vdupq_n_f32(x);
+// Of sixteen places, those for whose four (of masks) is says so.
+template <class Is>
+inline std::uint32_t which(Is is) {
   const std::uint32_t places[4] = {1, 2, 4, 8};
   std::uint32_t bits = 0;
-  for (unsigned i = 0; i < 16; i += 4)
-    bits |= vaddvq_u32(vandq_u32(vcleq_f32(vld1q_f32(sixteen + i), bound), vld1q_u32(places))) << i;
+  for (unsigned i = 0; i < 16; i += 4) bits |= vaddvq_u32(vandq_u32(is(i), vld1q_u32(places))) << i;
   return bits;
+}
+inline std::uint32_t not_above(const float* sixteen, float x) {
+  return which([=](unsigned i) { return vcleq_f32(vld1q_f32(sixteen + i), vdupq_n_f32(x)); });
+}
+inline std::uint32_t below(const float* sixteen, float x) {
+  return which([=](unsigned i) { return vcltq_f32(vld1q_f32(sixteen + i), vdupq_n_f32(x)); });
+}
+inline std::uint32_t not_expanded(const std::uint32_t* sixteen) {
+  return which([=](unsigned i) { return vcltq_u32(vld1q_u32(sixteen + i), vdupq_n_u32(expanded)); });
 }
 
 struct Eight { // values

@@ -45,7 +45,7 @@ inline float from_half(std::uint16_t half) {
   return (half & 0x8000u) != 0 ? -magnitude : magnitude;
 }
 
-inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const std::uint32_t* seen,
                           std::uint32_t limit, std::uint32_t* out) {
   return unseen_one_by_one(links, count, seen, limit, out);
 }
@@ -54,10 +54,20 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   return insert_by_rank(w, distance, slot);
 }
 
-inline std::uint32_t not_above(const float* sixteen, float x) {
+template <class Is>
+inline std::uint32_t which(Is is) { // of sixteen places
   std::uint32_t bits = 0;
-  for (std::size_t i = 0; i < 16; ++i) bits |= (sixteen[i] <= x ? 1u : 0u) << i;
+  for (std::size_t i = 0; i < 16; ++i) bits |= (is(i) ? 1u : 0u) << i;
   return bits;
+}
+inline std::uint32_t not_above(const float* sixteen, float x) {
+  return which([=](std::size_t i) { return sixteen[i] <= x; });
+}
+inline std::uint32_t below(const float* sixteen, float x) {
+  return which([=](std::size_t i) { return sixteen[i] < x; });
+}
+inline std::uint32_t not_expanded(const std::uint32_t* sixteen) {
+  return which([=](std::size_t i) { return (sixteen[i] & expanded) == 0; });
 }
 
 struct FloatRow {

@@ -38,11 +38,11 @@ inline void ask_for_links(const Walk& w, std::uint32_t slot) {
   for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
 }
 
-inline std::size_t push(Walk& w, float distance, std::uint32_t slot) {
+// Half of those that are kept are expanded in the end, and which ones cannot be foretold.
+inline void push(Walk& w, float distance, std::uint32_t slot) {
+  ask_for_links(w, slot);
   const std::size_t at = insert(w, distance, slot);
-  if (at < w.next + w.beam) ask_for_links(w, slot); // likely to be expanded soon
   w.next = at < w.next ? at : w.next;
-  return at;
 }
 
 // Only against a bound can the first part of a row rule a node out.
@@ -51,41 +51,45 @@ inline bool judges_by_part(const Walk& w) {
   return in_parts && (w.size == w.capacity || (w.rank != 0 && w.size >= w.rank));
 }
 
-// Those of count links (a multiple of 16) whose bits are not set go to out, their bits are set; returns how
-// many. The bit of limit is set, and stands for whatever is not below it. Each kernels_*.cpp has its own.
-inline std::size_t unseen(const std::uint32_t* links, std::size_t count, std::uint32_t* seen,
+// Those of count links (a multiple of 16) whose bits are not set go to out; returns how many. The bit of
+// limit is set, and stands for whatever is not below it. Each kernels_*.cpp has its own.
+inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const std::uint32_t* seen,
                           std::uint32_t limit, std::uint32_t* out);
 
 [[maybe_unused]] inline std::size_t unseen_one_by_one(const std::uint32_t* links, std::size_t count,
-                                                      std::uint32_t* seen, std::uint32_t limit,
+                                                      const std::uint32_t* seen, std::uint32_t limit,
                                                       std::uint32_t* out) {
   std::size_t n = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint32_t to = load_link(links + i);
     const std::uint32_t known = to < limit ? to : limit;
-    const std::uint32_t word = seen[known >> 5];
-    const std::uint32_t bit = std::uint32_t{1} << (known & 31);
     out[n] = to;
-    n += (word & bit) == 0 ? 1 : 0;
-    seen[known >> 5] = word | bit;
+    n += (seen[known >> 5] >> (known & 31) & 1) == 0 ? 1 : 0;
   }
   return n;
 }
 
-// Marks the nodes that slot links to as seen, appends the new ones to the log and asks for their rows.
-inline void gather(Walk& w, std::uint32_t slot) {
-  const auto* links = reinterpret_cast<const std::uint32_t*>(w.blocks + slot * w.block_bytes);
-  const std::uint32_t* const out = w.log + w.log_size;
-  const std::size_t n = unseen(links, w.links, w.seen, w.limit, w.log + w.log_size);
-  w.log_size += n;
+// Of n unseen nodes behind the log's end, among which some may be more than once, the log takes each once.
+// Their bits are set and their rows asked for. Apart from unseen(), whose loads of bits would wait for these
+// stores, and one loop for all nodes of a step: where a loop ends after a number that cannot be foretold, the
+// processor goes wrong, which costs as much as several distances.
+inline void meet(Walk& w, std::size_t n) {
   const std::size_t lines = judges_by_part(w) ? w.part_lines : w.row_lines;
+  const std::uint32_t* const found = w.log + w.log_size;
   for (std::size_t i = 0; i < n; ++i) {
-    const std::byte* row = w.measure.rows + out[i] * w.measure.stride;
+    const std::uint32_t to = found[i];
+    const std::uint32_t word = w.seen[to >> 5];
+    const std::uint32_t bit = std::uint32_t{1} << (to & 31);
+    w.log[w.log_size] = to;
+    w.log_size += (word & bit) == 0 ? 1 : 0;
+    w.seen[to >> 5] = word | bit;
+    const std::byte* row = w.measure.rows + to * w.measure.stride;
     prefetch(row);
     for (std::size_t line = 1; line < lines; ++line) prefetch(row + 64 * line);
   }
   if (w.measure.factors != nullptr) {
-    for (std::size_t i = 0; i < n; ++i) prefetch(w.measure.factors + out[i] * w.measure.factor_stride);
+    for (std::size_t i = w.fresh; i < w.log_size; ++i)
+      prefetch(w.measure.factors + w.log[i] * w.measure.factor_stride);
   }
 }
 
@@ -101,7 +105,33 @@ inline void ask_for_ending(Walk& w) {
   }
 }
 
-// Takes the nearest nodes that are not expanded yet and gathers what they link to; false when there is
+// The nodes of the queue that are not expanded, nearest first. Sixteen places are looked at together, so that
+// how far apart two of them are costs nothing.
+class Waiting {
+ public:
+  explicit Waiting(const Walk& w) : block_(w.next / 16 * 16) { look(w, ~std::uint32_t{0} << w.next % 16); }
+  // The place of the nearest; w.size where there is none.
+  std::size_t first(const Walk& w) {
+    while (bits_ == 0 && block_ < w.size) {
+      block_ += 16;
+      look(w, ~std::uint32_t{0});
+    }
+    return bits_ == 0 ? w.size : block_ + static_cast<unsigned>(__builtin_ctz(bits_));
+  }
+  void leave_first() { bits_ &= bits_ - 1; }
+
+ private:
+  void look(const Walk& w, std::uint32_t of) {
+    if (block_ >= w.size) return;
+    if (w.size - block_ < 16) of &= (std::uint32_t{1} << (w.size - block_)) - 1;
+    bits_ = not_expanded(w.slots + block_) & of;
+  }
+
+  std::size_t block_;
+  std::uint32_t bits_ = 0;
+};
+
+// Takes the nearest nodes that are not expanded yet and meets those that they link to; false when there is
 // none worth it.
 inline bool expand(Walk& w) {
   if (w.log_size + w.beam * w.links > w.log_capacity) {
@@ -110,45 +140,40 @@ inline bool expand(Walk& w) {
   }
   w.fresh = w.log_size;
   const float bound = bound_of(w);
+  Waiting waiting(w);
   std::size_t taken = 0;
-  while (taken < w.beam) {
-    while (w.next < w.size && (w.slots[w.next] & expanded) != 0) ++w.next;
+  std::size_t found = 0;
+  for (; taken < w.beam; ++taken) {
+    w.next = waiting.first(w);
     if (w.next == w.size || (w.rank != 0 && w.distances[w.next] > bound)) break;
+    waiting.leave_first();
     const std::uint32_t slot = w.slots[w.next];
-    w.slots[w.next++] |= expanded;
-    ++taken;
-    gather(w, slot);
+    w.slots[w.next] = slot | expanded;
+    const auto* links = reinterpret_cast<const std::uint32_t*>(w.blocks + slot * w.block_bytes);
+    found += unseen(links, w.links, w.seen, w.limit, w.log + w.log_size + found);
   }
+  meet(w, found);
   w.hops += taken;
   // What is nearest now is likely to be expanded next.
-  std::size_t likely = w.next;
-  for (std::size_t asked = 0; asked < w.beam && likely < w.size; ++likely) {
-    if ((w.slots[likely] & expanded) != 0) continue;
+  for (std::size_t asked = 0; asked < w.beam; ++asked) {
+    const std::size_t likely = waiting.first(w);
+    if (likely == w.size) break;
     ask_for_links(w, w.slots[likely]);
-    ++asked;
+    waiting.leave_first();
   }
   if (w.asked < w.ending && w.next >= w.capacity / 2) ask_for_ending(w);
   return taken != 0;
 }
-
-constexpr std::size_t part_chunk = 8;
 
 // Nodes that the first part of their rows does not rule out go to kept; the rest of their rows is asked for.
 // Then their distances go to buffer.
 template <class Row>
 inline std::size_t measure_in_parts(Walk& w, const std::uint32_t* fresh, std::size_t n, float bound) {
   const Measure& m = w.measure;
-  const float least = least_part(m, bound);
-  std::size_t count = 0;
-  // Some at a time, so that the rest of the first comes while the parts of the last are summed.
-  for (std::size_t from = 0; from < n; from += part_chunk) {
-    const std::size_t left = n - from < part_chunk ? n - from : part_chunk;
-    std::size_t i = count;
-    count += judge<Row>(m, fresh + from, left, least, w.kept + count, w.parts + count);
-    for (; i < count; ++i) {
-      const std::byte* row = m.rows + w.kept[i] * m.stride;
-      for (std::size_t line = w.part_lines; line < w.row_lines; ++line) prefetch(row + 64 * line);
-    }
+  const std::size_t count = judge<Row>(m, fresh, n, least_part(m, bound), w.kept, w.parts);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::byte* row = m.rows + w.kept[i] * m.stride;
+    for (std::size_t line = w.part_lines; line < w.row_lines; ++line) prefetch(row + 64 * line);
   }
   complete<Row>(m, w.kept, w.parts, count, w.buffer);
   return count;
@@ -175,13 +200,13 @@ inline void score(Walk& w) {
     measure_gathered<Row>(w, fresh, n);
   }
   for (std::size_t from = 0; from < n; from += 16) {
-    std::uint32_t near = not_above(w.buffer + from, bound);
+    // Not after each that is kept: that costs more than the few that it would spare.
+    if (from != 0) bound = bound_of(w);
+    std::uint32_t near = below(w.buffer + from, bound);
     if (n - from < 16) near &= (1u << (n - from)) - 1;
     for (; near != 0; near &= near - 1) {
       const std::size_t i = from + static_cast<unsigned>(__builtin_ctz(near));
-      if (!(w.buffer[i] < bound)) continue;
-      const std::size_t at = push(w, w.buffer[i], fresh[i]);
-      if (at < w.rank || w.size == w.capacity) bound = bound_of(w);
+      push(w, w.buffer[i], fresh[i]);
     }
   }
 }

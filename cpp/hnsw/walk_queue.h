@@ -13,8 +13,11 @@ using Floats __attribute__((vector_size(64), aligned(4), may_alias)) = float;
 using Words __attribute__((vector_size(64), aligned(4), may_alias)) = std::uint32_t;
 static_assert(alignof(Floats) == alignof(float) && alignof(Words) == alignof(std::uint32_t));
 
-// Which of sixteen values are not above x, as bits; each kernels_*.cpp has its own.
+// Which of sixteen values are not above x, which are below it, and which of sixteen slots are not expanded,
+// as bits; each kernels_*.cpp has its own.
 inline std::uint32_t not_above(const float* sixteen, float x);
+inline std::uint32_t below(const float* sixteen, float x);
+inline std::uint32_t not_expanded(const std::uint32_t* sixteen);
 
 // How many of n ascending values, behind which infinities follow, are not above x.
 inline std::size_t rank_of(const float* values, std::size_t n, float x) {

@@ -95,6 +95,7 @@ struct World {
 using Entry = std::tuple<float, std::size_t, std::uint32_t>; // distance, how many were met before, node
 inline float distance_of(const Entry& entry) { return std::get<float>(entry); }
 
+// A best-first search as a walk does it: sixteen nodes at a time are held against one bound.
 inline Result reference(const World& world, const Kernels& kernels, std::uint32_t start,
                         const Breadth& breadth, std::size_t* ruled_out = nullptr) {
   Result result;
@@ -111,15 +112,15 @@ inline Result reference(const World& world, const Kernels& kernels, std::uint32_
     }
     return most;
   };
-  const auto meet = [&](std::uint32_t node) {
+  const auto meet = [&](std::uint32_t node, float limit) {
     const Entry entry{world.distance(kernels, node), met++, node};
-    if (!(distance_of(entry) < bound())) return;
+    if (!(distance_of(entry) < limit)) return;
     best.insert(entry);
     candidates.push(entry);
     if (best.size() > breadth.capacity) best.erase(std::prev(best.end()));
   };
   seen.insert(start);
-  meet(start);
+  meet(start, inf);
   for (;;) {
     std::vector<std::uint32_t> fresh;
     const float early = breadth.rank != 0 ? bound() : inf;
@@ -136,18 +137,28 @@ inline Result reference(const World& world, const Kernels& kernels, std::uint32_
     if (taken == 0) break;
     result.hops += taken;
     const float before = bound();
-    for (const std::uint32_t node : fresh) {
-      if (world.estimate(node) < before) {
-        meet(node);
-      } else {
-        ++met;
-        if (ruled_out != nullptr) ++*ruled_out;
-      }
+    const std::size_t out =
+        std::erase_if(fresh, [&](std::uint32_t node) { return !(world.estimate(node) < before); });
+    met += out;
+    if (ruled_out != nullptr) *ruled_out += out;
+    float limit = before;
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
+      if (i % 16 == 0) limit = bound();
+      meet(fresh[i], limit);
     }
   }
   result.computed = met - 1; // the start's distance is given
   for (const Entry& entry : best)
     result.found.emplace_back(distance_of(entry), std::get<std::uint32_t>(entry));
+  return result;
+}
+
+// What a walk kept is more than this where nodes were held against a bound that has fallen since, and which
+// ones depends on what they stood beside.
+inline Result within_bound(Result result, const Breadth& breadth) {
+  if (breadth.rank == 0 || result.found.size() < breadth.rank) return result;
+  const float bound = breadth.stretch * result.found[breadth.rank - 1].first;
+  std::erase_if(result.found, [&](const auto& found) { return found.first > bound; });
   return result;
 }
 
