@@ -82,7 +82,8 @@ inline std::uint32_t not_expanded(const std::uint32_t* sixteen) {
 
 // Sixteen places at a time, from the last ones down: what is nearer stays, what is farther moves up by one,
 // as max(one place below, min(here, new)) says of distances. Whole aligned blocks are loaded and stored, so
-// that the next insertion does not wait for what this one has stored.
+// that the next insertion does not wait for what this one has stored; four before it is asked whether the
+// rest stays as it is, as that cannot be foretold and most queues have no more.
 inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   const std::size_t size = w.size < w.capacity ? w.size + 1 : w.capacity;
   w.size = size;
@@ -94,6 +95,8 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   __m512 here = _mm512_mask_mov_ps(_mm512_set1_ps(__builtin_inff()), kept, _mm512_loadu_ps(w.distances + i));
   __m512i slots = load(w.slots + i);
   __mmask16 inside = kept;
+  std::size_t nearer = 0;
+  std::size_t blocks = 0;
   for (;; i -= 16) {
     const bool first = i == 0;
     const __m512 below = first ? _mm512_set1_ps(-__builtin_inff()) : _mm512_loadu_ps(w.distances + i - 16);
@@ -106,7 +109,8 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
     _mm512_storeu_ps(w.distances + i, _mm512_mask_mov_ps(_mm512_set1_ps(__builtin_inff()), inside, ranked));
     const __m512i new_slots = _mm512_mask_mov_epi32(_mm512_alignr_epi32(slots, slots_below, 15), follows, to);
     _mm512_storeu_si512(w.slots + i, _mm512_mask_mov_epi32(new_slots, stays, slots));
-    if (first || stays != 0) return i + static_cast<unsigned>(__builtin_popcount(stays));
+    nearer += static_cast<unsigned>(__builtin_popcount(stays));
+    if (first || (++blocks % 4 == 0 && stays != 0)) return i + nearer;
     here = below;
     slots = slots_below;
     inside = 0xFFFF;

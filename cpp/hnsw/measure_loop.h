@@ -133,12 +133,15 @@ std::size_t nearest(const Measure& m, const std::uint32_t* slots, std::size_t co
     } else {
       measure<Row>(m, of, n, distances);
     }
+    std::size_t at = left;
     for (std::size_t i = 0; i < left; ++i) {
-      if (!(distances[i] < *bound)) continue;
-      *bound = distances[i];
-      best = from;
-      while (slots[best] != of[i]) ++best;
+      const bool nearer = distances[i] < *bound;
+      at = nearer ? i : at;
+      *bound = nearer ? distances[i] : *bound;
     }
+    if (at == left) continue;
+    best = from;
+    while (slots[best] != of[at]) ++best;
   }
   return best;
 }

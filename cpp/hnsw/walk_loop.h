@@ -38,7 +38,8 @@ inline void ask_for_links(const Walk& w, std::uint32_t slot) {
   for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
 }
 
-// Half of those that are kept are expanded in the end, and which ones cannot be foretold.
+// Half of those that are kept are expanded in the end, and which ones cannot be foretold: the links of all
+// are asked for.
 inline void push(Walk& w, float distance, std::uint32_t slot) {
   ask_for_links(w, slot);
   const std::size_t at = insert(w, distance, slot);
@@ -154,13 +155,6 @@ inline bool expand(Walk& w) {
   }
   meet(w, found);
   w.hops += taken;
-  // What is nearest now is likely to be expanded next.
-  for (std::size_t asked = 0; asked < w.beam; ++asked) {
-    const std::size_t likely = waiting.first(w);
-    if (likely == w.size) break;
-    ask_for_links(w, w.slots[likely]);
-    waiting.leave_first();
-  }
   if (w.asked < w.ending && w.next >= w.capacity / 2) ask_for_ending(w);
   return taken != 0;
 }
