@@ -119,6 +119,7 @@ struct Walk {
   float floor;
   float stretch;
   float slack;
+  float edge; // what is farther was not kept, as of the last step
   // Rows that will be read when the walk has ended: those of the nearest `ending` nodes, `ending_lines` of
   // each, are asked for a few a step, once half of what is kept has been expanded. ending 0: none.
   const std::byte* ending_rows;

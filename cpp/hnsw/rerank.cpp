@@ -47,18 +47,6 @@ class Errors {
   float squares_ = 0;
 };
 
-// What lies farther by measured distances a walk did not keep.
-float edge_of(const Walk& walk) {
-  float edge =
-      walk.size < walk.capacity ? std::numeric_limits<float>::infinity() : walk.distances[walk.size - 1];
-  if (walk.rank != 0 && walk.size >= walk.rank) {
-    float ranked = walk.distances[walk.rank - 1];
-    if (2 * ranked < walk.floor) ranked = walk.floor;
-    edge = std::min(edge, ranked + (walk.stretch - 1) * std::abs(ranked) + walk.slack);
-  }
-  return edge;
-}
-
 } // namespace
 
 // The nearest k of a walk's candidates that are alive, and some more, into scratch.best, sorted. Tombstones
@@ -129,7 +117,7 @@ bool Index::Impl::rerank(const Probe& walking, const Probe& exact, bool coded, s
     bound = kth->distance;
   }
   std::sort(best.begin(), best.end(), nearer);
-  if (best.size() < k || at <= 2 * k || !in_doubt(edge_of(walk))) return true;
+  if (best.size() < k || at <= 2 * k || !in_doubt(walk.edge)) return true;
   const std::size_t from = std::clamp(early * k, at / 2, at - at / 4);
   const std::span<const Slot> late{walk.slots + from, walk.slots + at};
   return std::none_of(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k), [&](const Candidate& c) {

@@ -140,7 +140,7 @@ inline bool expand(Walk& w) {
     w.log_size = 0;
   }
   w.fresh = w.log_size;
-  const float bound = bound_of(w);
+  const float bound = w.edge = bound_of(w);
   Waiting waiting(w);
   std::size_t taken = 0;
   std::size_t found = 0;
