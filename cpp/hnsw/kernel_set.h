@@ -65,8 +65,34 @@ using MeasureKernel = void (*)(const Measure& measure, const std::uint32_t* slot
 using NearestKernel = std::size_t (*)(const Measure& measure, const std::uint32_t* slots, std::size_t count,
                                       float* bound);
 
-// Values are moved and compared sixteen at a time, so arrays of a walk go on behind their ends.
-constexpr std::size_t walk_margin = 48;
+// A greedy way down above level 0: on each level to the nearest of the linked nodes, as long as one is
+// nearer.
+struct Descent {
+  Measure measure;
+  std::size_t lines; // of a row, to ask for when its node is met
+  // The graph: the links of slot s on level l are the `count` words at links + (run + l - 1) * count, run
+  // being the word at first_runs + s * run_stride. Empty ones hold nothing but set bits; the top bit of
+  // others is disregarded.
+  const std::uint32_t* links;
+  std::size_t count;
+  const std::byte* first_runs;
+  std::size_t run_stride;
+  // Its level 0, of which block_lines lines from blocks + s * block_bytes on are asked for.
+  const std::byte* blocks;
+  std::size_t block_bytes;
+  std::size_t block_lines;
+  std::uint32_t level; // where the way goes on
+  std::uint32_t last;  // the level on which it ends: nothing is looked at there
+  std::uint32_t slot;
+  float distance;
+  std::uint64_t hops;
+  std::uint64_t computed;
+};
+
+using DescentKernel = void (*)(Descent& descent);
+
+// Values are moved sixteen and compared up to 64 at a time, so arrays of a walk go on behind their ends.
+constexpr std::size_t walk_margin = 64;
 
 // Parts that float rows may be summed in, but for the last.
 constexpr std::size_t most_part_limits = 7;
@@ -151,6 +177,7 @@ struct Kernels {
   const char* name;
   MeasureKernel measure[forms][sums];
   NearestKernel nearest[forms][sums];
+  DescentKernel descend[forms][sums];
   WalkKernel walk[forms][sums];
   // out[i] = (x[i] - mean[i]) * inverse, rounded to the nearest whole number and cut off at +-limit; mean may
   // be null. Returns how many were cut off.

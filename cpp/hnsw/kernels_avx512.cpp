@@ -1,5 +1,6 @@
 // AVX-512 kernels: F, BW, VL, DQ and VNNI, as of Ice Lake and Zen 4. Entered only after runs_here(); see
 // walk_loop.h for why everything is in an unnamed namespace.
+#include "hnsw/kernels_avx512_queue.h"
 #include "hnsw/kernels_avx512_u4.h"
 
 namespace embedcore::hnsw {
@@ -39,14 +40,32 @@ inline float float_sum(const float* q, std::size_t n, Load at, Tail tail) {
   return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
 }
 
-// Sixteen atomic words. Nothing is taken from their order; each is read once, which the compiler has to be
-// told: otherwise it may load the vector again, and what was checked is not what is used.
-inline __m512i load_links(const std::uint32_t* links) {
-  __m512i words = load(links);
+// Sixteen atomic words, of which those count that are not masked off. Nothing is taken from their order; each
+// is read once, which the compiler has to be told: otherwise it may load the vector again, and what was
+// checked is not what is used.
+inline __m512i load_links(const std::uint32_t* links, __mmask16 mask = 0xFFFF) {
+  __m512i words = _mm512_maskz_loadu_epi32(mask, links);
 #ifndef EMBEDCORE_PLAIN_LINKS
   asm volatile("" : "+v"(words));
 #endif
   return _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(slot_bits)));
+}
+
+inline std::size_t linked(const std::uint32_t* links, std::size_t count, std::uint32_t* out) {
+#ifdef __SANITIZE_THREAD__ // which takes wide loads of atomic words for races
+  return linked_one_by_one(links, count, out);
+#else
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 there = count - i < 16 ? first_lanes(count - i) : 0xFFFF;
+    const __m512i to = load_links(links + i, there);
+    const __mmask16 empty = _mm512_cmpeq_epi32_mask(to, _mm512_set1_epi32(static_cast<int>(slot_bits)));
+    const auto leads = static_cast<__mmask16>(there & ~empty);
+    _mm512_storeu_si512(out + n, _mm512_maskz_compress_epi32(leads, to));
+    n += static_cast<std::size_t>(__builtin_popcount(leads));
+  }
+  return n;
+#endif
 }
 
 inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const std::uint32_t* seen,
@@ -68,53 +87,6 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const s
   }
   return n;
 #endif
-}
-
-inline std::uint32_t not_above(const float* sixteen, float x) {
-  return _mm512_cmp_ps_mask(_mm512_loadu_ps(sixteen), _mm512_set1_ps(x), _CMP_LE_OQ);
-}
-inline std::uint32_t below(const float* sixteen, float x) {
-  return _mm512_cmp_ps_mask(_mm512_loadu_ps(sixteen), _mm512_set1_ps(x), _CMP_LT_OQ);
-}
-inline std::uint32_t not_expanded(const std::uint32_t* sixteen) {
-  return _mm512_testn_epi32_mask(load(sixteen), _mm512_set1_epi32(static_cast<int>(expanded)));
-}
-
-// Sixteen places at a time, from the last ones down: what is nearer stays, what is farther moves up by one,
-// as max(one place below, min(here, new)) says of distances. Whole aligned blocks are loaded and stored, so
-// that the next insertion does not wait for what this one has stored; four before it is asked whether the
-// rest stays as it is, as that cannot be foretold and most queues have no more.
-inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
-  const std::size_t size = w.size < w.capacity ? w.size + 1 : w.capacity;
-  w.size = size;
-  const __m512 x = _mm512_set1_ps(distance);
-  const __m512i to = _mm512_set1_epi32(static_cast<int>(slot));
-  std::size_t i = (size - 1) / 16 * 16;
-  // Whatever lies behind the end stays infinite.
-  const __mmask16 kept = static_cast<__mmask16>(0xFFFFu >> (15 - (size - 1) % 16));
-  __m512 here = _mm512_mask_mov_ps(_mm512_set1_ps(__builtin_inff()), kept, _mm512_loadu_ps(w.distances + i));
-  __m512i slots = load(w.slots + i);
-  __mmask16 inside = kept;
-  std::size_t nearer = 0;
-  std::size_t blocks = 0;
-  for (;; i -= 16) {
-    const bool first = i == 0;
-    const __m512 below = first ? _mm512_set1_ps(-__builtin_inff()) : _mm512_loadu_ps(w.distances + i - 16);
-    const __m512i slots_below = first ? _mm512_setzero_si512() : load(w.slots + i - 16);
-    const __m512 moved =
-        _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(here), _mm512_castps_si512(below), 15));
-    const __mmask16 stays = _mm512_cmp_ps_mask(here, x, _CMP_LE_OQ);
-    const __mmask16 follows = _mm512_cmp_ps_mask(moved, x, _CMP_LE_OQ); // what stays, or the new one
-    const __m512 ranked = _mm512_max_ps(moved, _mm512_min_ps(here, x));
-    _mm512_storeu_ps(w.distances + i, _mm512_mask_mov_ps(_mm512_set1_ps(__builtin_inff()), inside, ranked));
-    const __m512i new_slots = _mm512_mask_mov_epi32(_mm512_alignr_epi32(slots, slots_below, 15), follows, to);
-    _mm512_storeu_si512(w.slots + i, _mm512_mask_mov_epi32(new_slots, stays, slots));
-    nearer += static_cast<unsigned>(__builtin_popcount(stays));
-    if (first || (++blocks % 4 == 0 && stays != 0)) return i + nearer;
-    here = below;
-    slots = slots_below;
-    inside = 0xFFFF;
-  }
 }
 
 template <Sum kind>
@@ -183,8 +155,8 @@ struct I8 : ByteRow {
         // vpdpbusd takes one factor as unsigned: row + 128, and the sum of 128 * q taken off again. That
         // costs one instruction more; to move signs from row to query would cost three.
         const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
-        s = _mm512_dpbusd_epi32(s, _mm512_xor_si512(b, bias), a);
-        excess = _mm512_dpbusd_epi32(excess, bias, a);
+        s = add_bytes(s, _mm512_xor_si512(b, bias), a);
+        excess = add_bytes(excess, bias, a);
       } else {
         s = add_squares(_mm512_sub_epi8(_mm512_max_epi8(a, b), _mm512_min_epi8(a, b)), s);
       }
@@ -199,11 +171,11 @@ struct I8 : ByteRow {
     const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
     for (std::size_t i = 0; i < n; i += 64) {
       const __m512i a = load(q + i);
-      if constexpr (kind == Sum::dot) excess = _mm512_dpbusd_epi32(excess, bias, a);
+      if constexpr (kind == Sum::dot) excess = add_bytes(excess, bias, a);
       for (std::size_t r = 0; r < 4; ++r) {
         const __m512i b = load(rows.at[r] + i);
         if constexpr (kind == Sum::dot) {
-          s[r] = _mm512_dpbusd_epi32(s[r], _mm512_xor_si512(b, bias), a);
+          s[r] = add_bytes(s[r], _mm512_xor_si512(b, bias), a);
         } else {
           s[r] = add_squares(_mm512_sub_epi8(_mm512_max_epi8(a, b), _mm512_min_epi8(a, b)), s[r]);
         }

@@ -40,8 +40,8 @@ struct U4 : ByteRow {
     __m512i s1 = s0;
     for (std::size_t i = 0; i < n; i += 128, row += 16) {
       const __m512i h = plane_at(row);
-      s0 = _mm512_dpbusd_epi32(s0, _mm512_and_si512(h, masks), load(q + i));
-      s1 = _mm512_dpbusd_epi32(s1, _mm512_and_si512(second(h), masks), load(q + i + 64));
+      s0 = add_bytes(s0, _mm512_and_si512(h, masks), load(q + i));
+      s1 = add_bytes(s1, _mm512_and_si512(second(h), masks), load(q + i + 64));
     }
     return sum_of(eightfold(_mm512_add_epi32(s0, s1)));
   }
@@ -60,10 +60,10 @@ struct U4 : ByteRow {
       const __m512i q1 = load(q + i + 64);
       const __m512i p = pairs_at(pairs);
       const __m512i l = plane_at(last);
-      pairs0 = _mm512_dpbusd_epi32(pairs0, _mm512_and_si512(p, pair_masks), q0);
-      pairs1 = _mm512_dpbusd_epi32(pairs1, _mm512_and_si512(second(p), pair_masks), q1);
-      bits0 = _mm512_dpbusd_epi32(bits0, _mm512_and_si512(l, masks), q0);
-      bits1 = _mm512_dpbusd_epi32(bits1, _mm512_and_si512(second(l), masks), q1);
+      pairs0 = add_bytes(pairs0, _mm512_and_si512(p, pair_masks), q0);
+      pairs1 = add_bytes(pairs1, _mm512_and_si512(second(p), pair_masks), q1);
+      bits0 = add_bytes(bits0, _mm512_and_si512(l, masks), q0);
+      bits1 = add_bytes(bits1, _mm512_and_si512(second(l), masks), q1);
     }
     // Pairs count double, so sixteenfold beside eightfold bits; at n = 65,536 that is less than 2^29.
     const __m512i all =
@@ -88,8 +88,8 @@ struct U4 : ByteRow {
       const __m512i q1 = load(q + i + 64);
       for (std::size_t r = 0; r < 4; ++r) {
         const __m512i h = plane_at(rows.at[r] + i / 8);
-        s[r] = _mm512_dpbusd_epi32(s[r], _mm512_and_si512(h, low), q0);
-        t[r] = _mm512_dpbusd_epi32(t[r], _mm512_and_si512(h, high), q1);
+        s[r] = add_bytes(s[r], _mm512_and_si512(h, low), q0);
+        t[r] = add_bytes(t[r], _mm512_and_si512(h, high), q1);
       }
     }
     const __m512i sums = quarter_sums(both(s[0], t[0]), both(s[1], t[1]), both(s[2], t[2]), both(s[3], t[3]));
@@ -112,10 +112,10 @@ struct U4 : ByteRow {
       for (std::size_t r = 0; r < 4; ++r) {
         const __m512i p = pairs_at(rows.at[r] + n / 8 + i / 4);
         const __m512i l = plane_at(rows.at[r] + n / 8 + n / 4 + i / 8);
-        p0[r] = _mm512_dpbusd_epi32(p0[r], _mm512_and_si512(p, low_pairs), q0);
-        p1[r] = _mm512_dpbusd_epi32(p1[r], _mm512_and_si512(p, high_pairs), q1);
-        b0[r] = _mm512_dpbusd_epi32(b0[r], _mm512_and_si512(l, low), q0);
-        b1[r] = _mm512_dpbusd_epi32(b1[r], _mm512_and_si512(l, high), q1);
+        p0[r] = add_bytes(p0[r], _mm512_and_si512(p, low_pairs), q0);
+        p1[r] = add_bytes(p1[r], _mm512_and_si512(p, high_pairs), q1);
+        b0[r] = add_bytes(b0[r], _mm512_and_si512(l, low), q0);
+        b1[r] = add_bytes(b1[r], _mm512_and_si512(l, high), q1);
       }
     }
     const __m512i bits =

@@ -49,6 +49,12 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const s
                           std::uint32_t limit, std::uint32_t* out) {
   return unseen_one_by_one(links, count, seen, limit, out);
 }
+inline std::size_t linked(const std::uint32_t* links, std::size_t count, std::uint32_t* out) {
+  return linked_one_by_one(links, count, out);
+}
+inline void push_all(Walk& w, const float* distances, const std::uint32_t* slots, std::uint32_t near) {
+  push_one_by_one(w, distances, slots, near);
+}
 
 inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   return insert_by_rank(w, distance, slot);

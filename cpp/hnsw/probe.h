@@ -68,6 +68,7 @@ class Probe {
     return doubt_ + doubt_by_root_ * std::sqrt(std::max(distance, 0.0f));
   }
   [[nodiscard]] const Measure& measure() const { return measure_; }
+  [[nodiscard]] DescentKernel descend() const { return descend_; }
   [[nodiscard]] WalkKernel walk() const { return walk_; }
   // Lines of a row that pay to be asked for when its node is met: all of a code, two of floats.
   [[nodiscard]] std::size_t row_lines() const { return row_lines_; }
@@ -110,6 +111,7 @@ class Probe {
   float doubt_by_root_ = 0;
   MeasureKernel kernel_ = nullptr;
   NearestKernel nearest_ = nullptr;
+  DescentKernel descend_ = nullptr;
   WalkKernel walk_ = nullptr;
   std::size_t row_lines_ = 0;
   std::size_t later_lines_ = 0;

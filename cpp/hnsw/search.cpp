@@ -28,10 +28,9 @@ std::size_t Index::Impl::least_breadth(std::size_t k, const Codec* codec) const 
 }
 
 Candidate Index::Impl::approach(const Probe& probe, Entry from, std::uint32_t level, Scratch& scratch) const {
-  Candidate at{probe.to(from.slot), from.slot};
+  const Candidate at{probe.to(from.slot), from.slot};
   ++scratch.computed;
-  for (std::uint32_t l = from.level; l > level; --l) at = descend(storage, probe, at, l, scratch);
-  return at;
+  return descend(storage, probe, at, from.level, level, scratch);
 }
 
 // Walks that skip nodes at result time: filters, and indexes that are mostly tombstones.

@@ -164,6 +164,9 @@ class Storage {
     std::atomic_ref<std::uint64_t>(node(slot).died).store(number, std::memory_order_release);
   }
 
+  // Those of the first run; all others follow.
+  [[nodiscard]] Links first_upper_links() const { return {upper_base_, upper_links_}; }
+
   // All slots ever handed out and not returned at the tail lie below end().
   [[nodiscard]] Slot end() const { return slots_.end(); }
 

@@ -43,30 +43,27 @@ struct Farther { // makes std heaps yield the nearest first
 } // namespace
 
 Candidate descend(const Storage& storage, const Probe& probe, Candidate start, std::uint32_t level,
-                  Scratch& scratch) {
-  const std::size_t lines = probe.part_lines();
-  auto& fresh = scratch.fresh;
-  for (;;) {
-    const Links links = storage.links(start.slot, level);
-    fresh.clear();
-    for (std::size_t i = 0; i < links.count; ++i) {
-      const Slot slot = links.load(i);
-      if (slot == no_slot) continue;
-      fresh.push_back(slot);
-      const std::byte* row = probe.measure().rows + slot * probe.measure().stride;
-      for (std::size_t line = 0; line < lines; ++line) __builtin_prefetch(row + 64 * line, 0, 3);
-      __builtin_prefetch(&storage.node(slot), 0, 3); // knows where its links are
-    }
-    ++scratch.hops;
-    scratch.computed += fresh.size();
-    const std::size_t best = probe.nearest(fresh.data(), fresh.size(), start.distance);
-    if (best == fresh.size()) return start;
-    start.slot = fresh[best];
-    if (level == 1) { // the walk may start here
-      const Links below = storage.links(start.slot, 0);
-      for (std::size_t i = 0; i < below.count; i += 16) __builtin_prefetch(below.at + i, 0, 3);
-    }
-  }
+                  std::uint32_t last, Scratch& scratch) {
+  if (level <= last) return start;
+  const Links upper = storage.first_upper_links();
+  Descent d{};
+  d.measure = probe.measure();
+  d.lines = probe.part_lines();
+  d.links = upper.at;
+  d.count = upper.count;
+  d.first_runs = reinterpret_cast<const std::byte*>(&storage.node(0).upper);
+  d.run_stride = sizeof(Node);
+  d.blocks = storage.blocks();
+  d.block_bytes = storage.block_bytes();
+  d.block_lines = storage.link_places() * sizeof(Slot) / line;
+  d.level = level;
+  d.last = last;
+  d.slot = start.slot;
+  d.distance = start.distance;
+  probe.descend()(d);
+  scratch.hops += d.hops;
+  scratch.computed += d.computed;
+  return {d.distance, d.slot};
 }
 
 void walk_upper(const Storage& storage, const Probe& probe, std::uint32_t level, Scratch& scratch) {

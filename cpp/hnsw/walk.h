@@ -12,9 +12,10 @@
 
 namespace embedcore::hnsw {
 
-// From start, whose distance is given, to a node none of whose neighbours on that level is nearer.
+// From start, whose distance is given, on each level from the given one down to the one above the last, to a
+// node none of whose neighbours there is nearer. Pre-condition: start is not below the level.
 Candidate descend(const Storage& storage, const Probe& probe, Candidate start, std::uint32_t level,
-                  Scratch& scratch);
+                  std::uint32_t last, Scratch& scratch);
 
 // Best-first on a level above 0 from the candidates already in scratch.queue (and in visited): afterwards
 // the queue holds the nearest nodes met, tombstones included.

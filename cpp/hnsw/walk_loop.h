@@ -8,6 +8,7 @@
 #pragma once
 
 #include "hnsw/code_loop.h"
+#include "hnsw/descend_loop.h"
 #include "hnsw/float_loop.h"
 #include "hnsw/kernel_set.h"
 #include "hnsw/measure_loop.h"
@@ -20,19 +21,6 @@ namespace {
 
 constexpr std::uint32_t expanded = std::uint32_t{1} << 31;
 
-constexpr std::uint32_t slot_bits = ~(std::uint32_t{1} << 31);
-
-// Links are single atomic words that writers may change at any time; this, and load_links of AVX-512, is
-// where a walk reads them. Acquire: whatever a link leads to was complete before the link was stored. The top
-// bit, which marks links of the tree, is no part of the slot.
-inline std::uint32_t load_link(const std::uint32_t* link) {
-#ifdef EMBEDCORE_PLAIN_LINKS // of a graph that nobody changes: what bench/native/links.cpp compares with
-  return *link & slot_bits;
-#else
-  return __atomic_load_n(link, __ATOMIC_ACQUIRE) & slot_bits;
-#endif
-}
-
 inline void ask_for_links(const Walk& w, std::uint32_t slot) {
   const std::byte* links = w.blocks + slot * w.block_bytes;
   for (std::size_t i = 0; i < w.links; i += 16) prefetch(links + i * sizeof(std::uint32_t));
@@ -44,6 +32,16 @@ inline void push(Walk& w, float distance, std::uint32_t slot) {
   ask_for_links(w, slot);
   const std::size_t at = insert(w, distance, slot);
   w.next = at < w.next ? at : w.next;
+}
+
+// Of sixteen nodes those whose bits are set. Each kernels_*.cpp has its own.
+inline void push_all(Walk& w, const float* distances, const std::uint32_t* slots, std::uint32_t near);
+
+inline void push_one_by_one(Walk& w, const float* distances, const std::uint32_t* slots, std::uint32_t near) {
+  for (; near != 0; near &= near - 1) {
+    const auto i = static_cast<unsigned>(__builtin_ctz(near));
+    push(w, distances[i], slots[i]);
+  }
 }
 
 // Only against a bound can the first part of a row rule a node out.
@@ -76,18 +74,24 @@ inline std::size_t unseen(const std::uint32_t* links, std::size_t count, const s
 // processor goes wrong, which costs as much as several distances.
 inline void meet(Walk& w, std::size_t n) {
   const std::size_t lines = judges_by_part(w) ? w.part_lines : w.row_lines;
-  const std::uint32_t* const found = w.log + w.log_size;
+  const std::byte* const rows = w.measure.rows;
+  const std::size_t stride = w.measure.stride;
+  std::uint32_t* const seen = w.seen;
+  std::uint32_t* const found = w.log + w.log_size;
+  std::size_t kept = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t to = found[i];
-    const std::uint32_t word = w.seen[to >> 5];
-    const std::uint32_t bit = std::uint32_t{1} << (to & 31);
-    w.log[w.log_size] = to;
-    w.log_size += (word & bit) == 0 ? 1 : 0;
-    w.seen[to >> 5] = word | bit;
-    const std::byte* row = w.measure.rows + to * w.measure.stride;
+    const std::uint32_t word = seen[to >> 5];
+    seen[to >> 5] = word | std::uint32_t{1} << (to & 31);
+    found[kept] = to;
+    kept += (word >> (to & 31) & 1) == 0 ? 1 : 0;
+    const std::byte* row = rows + to * stride;
     prefetch(row);
-    for (std::size_t line = 1; line < lines; ++line) prefetch(row + 64 * line);
+    if (lines == 1) continue;
+    prefetch(row + 64);
+    for (std::size_t line = 2; line < lines; ++line) prefetch(row + 64 * line);
   }
+  w.log_size += kept;
   if (w.measure.factors != nullptr) {
     for (std::size_t i = w.fresh; i < w.log_size; ++i)
       prefetch(w.measure.factors + w.log[i] * w.measure.factor_stride);
@@ -198,10 +202,7 @@ inline void score(Walk& w) {
     if (from != 0) bound = bound_of(w);
     std::uint32_t near = below(w.buffer + from, bound);
     if (n - from < 16) near &= (1u << (n - from)) - 1;
-    for (; near != 0; near &= near - 1) {
-      const std::size_t i = from + static_cast<unsigned>(__builtin_ctz(near));
-      push(w, w.buffer[i], fresh[i]);
-    }
+    push_all(w, w.buffer + from, fresh + from, near);
   }
 }
 
@@ -233,6 +234,12 @@ constexpr Kernels make_kernels(const char* name, float (*dot)(const float*, cons
            {nearest<S8<d>>, nearest<S8<l>>},
            {nearest<I8<d>>, nearest<I8<l>>},
            {nearest<U4<d>>, nearest<U4<l>>}},
+          {{descend<F32<d>>, descend<F32<l>>},
+           {descend<F16<d>>, descend<F16<l>>},
+           {descend<Bf16<d>>, descend<Bf16<l>>},
+           {descend<S8<d>>, descend<S8<l>>},
+           {descend<I8<d>>, descend<I8<l>>},
+           {descend<U4<d>>, descend<U4<l>>}},
           {{walk<F32<d>>, walk<F32<l>>},
            {walk<F16<d>>, walk<F16<l>>},
            {walk<Bf16<d>>, walk<Bf16<l>>},

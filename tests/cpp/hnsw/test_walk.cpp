@@ -172,7 +172,7 @@ TEST(a_descent_ends_where_no_neighbour_is_nearer) {
   const Graph g(129);
   for (Slot start = 0; start < nodes; start += 9) {
     Scratch scratch;
-    const Candidate end = descend(g.x.storage, g.probe, {g.probe.to(start), start}, 1, scratch);
+    const Candidate end = descend(g.x.storage, g.probe, {g.probe.to(start), start}, 1, 0, scratch);
     CHECK_EQ(end.distance, g.probe.to(end.slot));
     CHECK(end.distance <= g.probe.to(start));
     std::set<Slot> none;

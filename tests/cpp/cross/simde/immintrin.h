@@ -107,6 +107,17 @@ inline __m128i compress_epi32(unsigned mask, __m128i a) { // the lanes of the ma
   }
   return each<int, __m128i>([&](unsigned i) { return lane[i]; });
 }
+// The first lanes of a go where the mask is, in order; the others are those of from.
+template <class Lane, class Vector>
+inline Vector expand(Vector from, unsigned mask, Vector a) {
+  Lanes<Lane, Vector> made(from);
+  const Lanes<Lane, Vector> values(a);
+  unsigned count = 0;
+  for (unsigned i = 0; i < 16; ++i) {
+    if ((mask >> i & 1) != 0) made.lane[i] = values.lane[count++];
+  }
+  return each<Lane, Vector>([&](unsigned i) { return made.lane[i]; });
+}
 // Unsigned: sums that wrap around.
 inline int reduce_add_epi32(simde__m512i a) {
   return static_cast<int>(Lanes<unsigned, simde__m512i>(a).sum());
@@ -124,7 +135,12 @@ inline float reduce_add_ps(simde__m512 a) { return Lanes<float, simde__m512>(a).
 #undef _mm512_srai_epi32
 #undef _mm512_testn_epi32_mask
 #undef _mm256_maskz_loadu_epi16
+#undef _mm512_maskz_loadu_epi32
 #undef _mm512_maskz_loadu_ps
+#undef _mm512_mask_expand_epi32
+#undef _mm512_mask_expand_ps
+#undef _mm512_maskz_expand_epi32
+#undef _mm512_maskz_expand_ps
 #undef _mm512_cvtph_ps
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtepi8_epi32
@@ -141,6 +157,11 @@ inline float reduce_add_ps(simde__m512 a) { return Lanes<float, simde__m512>(a).
 #define _mm512_srai_epi32(a, by) cross::srai_epi32(a, by)
 #define _mm512_testn_epi32_mask(a, b) cross::testn_epi32_mask(a, b)
 #define _mm256_maskz_loadu_epi16(mask, at) cross::masked_load<short, __m256i>(mask, at)
+#define _mm512_maskz_loadu_epi32(mask, at) cross::masked_load<int, simde__m512i>(mask, at)
+#define _mm512_mask_expand_epi32(from, mask, a) cross::expand<int, simde__m512i>(from, mask, a)
+#define _mm512_mask_expand_ps(from, mask, a) cross::expand<float, simde__m512>(from, mask, a)
+#define _mm512_maskz_expand_epi32(mask, a) cross::expand<int, simde__m512i>(_mm512_setzero_si512(), mask, a)
+#define _mm512_maskz_expand_ps(mask, a) cross::expand<float, simde__m512>(_mm512_setzero_ps(), mask, a)
 #define _mm512_maskz_loadu_ps(mask, at) cross::masked_load<float, simde__m512>(mask, at)
 #define _mm512_cvtph_ps(a) cross::cvtph_ps(a)
 #define _mm512_cvtepu16_epi32(a) cross::cvtepu16_epi32(a)
