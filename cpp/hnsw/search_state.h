@@ -20,7 +20,10 @@ inline std::uint64_t since_ns(Clock::time_point started) {
 // Walks expand several nodes a step, so that more lines are on their way at once, for which they compute a
 // few distances too many: the narrower the search, the larger the share of those, and the longer the rows,
 // the more they cost.
-inline std::size_t beam_for(std::size_t ef, bool coded) { return ef < (coded ? 24u : 64u) ? 2 : 3; }
+inline std::size_t beam_for(std::size_t ef, bool coded, std::size_t row_lines) {
+  if (ef < (coded ? 24u : 64u)) return 2;
+  return coded && row_lines <= 2 ? 4 : 3;
+}
 
 // Originals beyond the k-th that are nearly always read in the end.
 constexpr std::size_t rerank_margin = 6;
@@ -64,7 +67,7 @@ struct Index::Impl::Search {
     const double longest = reserve * static_cast<double>(ef);
     ef = std::max(ef, impl.least_breadth(k, codec));
     breadth = Breadth{grown(ef)};
-    breadth.beam = beam_for(ef, coded());
+    breadth.beam = beam_for(ef, coded(), walking().row_lines());
     const float exponent = impl.stop_exponent.load(std::memory_order_relaxed);
     const std::size_t rank = std::max(k, fewest_ranked);
     if (exponent > 0 && ef > rank && static_cast<double>(ef) < narrow * live) {
