@@ -54,7 +54,7 @@ inline std::size_t insert(Walk& w, float distance, std::uint32_t slot) {
   }
 }
 
-// Where values of a longer queue go is not noted in registers; its nodes go in one after the other.
+// Into a longer queue nodes go one after the other.
 constexpr std::size_t most_merged = 512;
 
 // What is behind the first of sixteen ascending values moves up by one, as far as the new one; the last falls

@@ -28,7 +28,6 @@ Scales scales_of(const Space& space, const std::byte* row) {
 
 void Probe::use(const Space& space, Form form, Sum sum) {
   kernel_ = space.kernels->measure[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
-  nearest_ = space.kernels->nearest[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   descend_ = space.kernels->descend[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   walk_ = space.kernels->walk[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   const bool code = form == Form::i8 || form == Form::u4;

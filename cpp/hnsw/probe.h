@@ -59,10 +59,6 @@ class Probe {
     kernel_(measure_, &slot, 1, &distance);
     return distance;
   }
-  // Where in slots the nearest one is, if nearer than bound (which becomes its distance); n if none is.
-  [[nodiscard]] std::size_t nearest(const Slot* slots, std::size_t n, float& bound) const {
-    return nearest_(measure_, slots, n, &bound);
-  }
   // By how much the exact distance lies below the measured one at most, but for one case in some dozens.
   [[nodiscard]] float doubt(float distance) const {
     return doubt_ + doubt_by_root_ * std::sqrt(std::max(distance, 0.0f));
@@ -110,7 +106,6 @@ class Probe {
   float doubt_ = 0;
   float doubt_by_root_ = 0;
   MeasureKernel kernel_ = nullptr;
-  NearestKernel nearest_ = nullptr;
   DescentKernel descend_ = nullptr;
   WalkKernel walk_ = nullptr;
   std::size_t row_lines_ = 0;
