@@ -14,7 +14,8 @@ namespace embedcore::hnsw {
 
 namespace {
 
-constexpr int levels_int8 = 127;
+constexpr int most_of_byte = 127;
+constexpr int most_of_l2 = 63;
 constexpr float deviations = 1.5f; // between the estimate by highest bits and what rules a node out
 
 std::size_t width_of(const Config& config) {
@@ -30,7 +31,7 @@ inline float rounded(float x) {
 }
 
 // What a grid keeps of x / step.
-inline float kept_int8(float x) { return rounded(x < -127.0f ? -127.0f : (x > 127.0f ? 127.0f : x)); }
+inline float kept_int8(float x, float most) { return rounded(x < -most ? -most : (x > most ? most : x)); }
 inline float kept_int4(float x) {
   const float u = x / 16 + 7.5f;
   return 16 * rounded(u < 0 ? 0.0f : (u > 15 ? 15.0f : u)) - 120;
@@ -63,8 +64,10 @@ double error_of(std::span<const float> centred, float step, Kept kept) {
   return centred.empty() ? 0.0 : sum / static_cast<double>(centred.size());
 }
 
-double error_of(Codes codes, std::span<const float> centred, float step) {
-  return codes == Codes::int4 ? error_of(centred, step, kept_int4) : error_of(centred, step, kept_int8);
+double error_of(Codes codes, int most, std::span<const float> centred, float step) {
+  if (codes == Codes::int4) return error_of(centred, step, kept_int4);
+  const auto end = static_cast<float>(most);
+  return error_of(centred, step, [end](float x) { return kept_int8(x, end); });
 }
 
 // v = 16 u - 120 of the sample: high = E[v^2] / E|v|, and what +-high leaves out.
@@ -90,7 +93,9 @@ Codec::Codec(const Config& config, const Kernels& kernels, CodecValues values)
     : dim_(config.dim),
       width_(width_of(config)),
       metric_(config.metric),
-      form_(config.codes == Codes::int4 ? Form::u4 : Form::i8),
+      form_(config.codes == Codes::int4 ? Form::u4
+            : values.most == most_of_l2 ? Form::i7
+                                        : Form::i8),
       kernels_(kernels),
       values_(std::move(values)) {}
 
@@ -104,6 +109,7 @@ CodecValues Codec::train(const Config& config, std::span<const float> sample, st
   const std::size_t n = sample.size() / dim;
   CodecValues values;
   values.trained_on = population;
+  if (config.codes == Codes::int8 && config.metric == Metric::l2) values.most = most_of_l2;
   values.mean.assign(dim, 0.0f);
   if (config.metric != Metric::inner_product) {
     std::vector<double> totals(dim, 0.0);
@@ -127,10 +133,10 @@ CodecValues Codec::train(const Config& config, std::span<const float> sample, st
     }
   }
   if (!(largest > 0)) largest = 1.0f; // all vectors are equal: any step will do
-  const float widest = largest / (config.codes == Codes::int4 ? 120.0f : 127.0f);
+  const float widest = largest / (config.codes == Codes::int4 ? 120.0f : static_cast<float>(values.most));
   double best = -1;
   for (float share = 1.0f; share > 0.02f; share *= 0.94f) {
-    const double error = error_of(config.codes, centred, widest * share);
+    const double error = error_of(config.codes, values.most, centred, widest * share);
     if (best >= 0 && error >= best) continue;
     best = error;
     values.step = widest * share;
@@ -143,12 +149,12 @@ CodecValues Codec::train(const Config& config, std::span<const float> sample, st
 std::size_t Codec::encode(const float* vector, std::byte* code) const {
   const float* mean = values_.mean.data();
   const bool balanced = metric_ != Metric::l2 && !mutant("unbalanced_codes");
-  if (form_ == Form::i8) {
+  if (form_ != Form::u4) {
     auto* out = reinterpret_cast<std::int8_t*>(code);
     std::memset(out, 0, width_);
-    const std::size_t cut = kernels_.quantise(vector, mean, 1.0f / values_.step, levels_int8, dim_, out);
+    const std::size_t cut = kernels_.quantise(vector, mean, 1.0f / values_.step, values_.most, dim_, out);
     if (!balanced) return cut;
-    Balance balance({mean, values_.step, 0.0f, -levels_int8, levels_int8});
+    Balance balance({mean, values_.step, 0.0f, -values_.most, values_.most});
     balance.look(vector, out, 0, dim_);
     balance.move(vector, out, 0, dim_);
     return cut;
@@ -183,7 +189,7 @@ Codec::Prepared Codec::finish_dot(const std::int8_t* query, float unit, float co
   Measure m{};
   m.query = query;
   m.n = width_;
-  if (form_ == Form::i8) {
+  if (form_ != Form::u4) {
     m.offset = 1.0f - constant;
     m.scale = -unit;
   } else {
@@ -205,7 +211,7 @@ Codec::Prepared Codec::dot_query(const float* vector, std::vector<std::int8_t>& 
   std::memset(buffer.data() + dim_, 0, width_ - dim_);
   const float largest = kernels_.largest(vector, dim_);
   const float unit = largest > 0 ? largest / 127.0f : 1.0f;
-  kernels_.quantise(vector, nullptr, 127.0f / std::max(largest, 1e-37f), levels_int8, dim_, buffer.data());
+  kernels_.quantise(vector, nullptr, 127.0f / std::max(largest, 1e-37f), most_of_byte, dim_, buffer.data());
   const float constant =
       metric_ == Metric::inner_product ? 0.0f : kernels_.dot(vector, values_.mean.data(), dim_);
   const float length = std::sqrt(kernels_.dot(vector, vector, dim_)) / unit;
@@ -215,7 +221,7 @@ Codec::Prepared Codec::dot_query(const float* vector, std::vector<std::int8_t>& 
 Codec::Prepared Codec::l2_query(const float* vector, std::vector<std::int8_t>& buffer) const {
   buffer.resize(width_);
   std::memset(buffer.data(), 0, width_);
-  kernels_.quantise(vector, values_.mean.data(), 1.0f / values_.step, levels_int8, dim_, buffer.data());
+  kernels_.quantise(vector, values_.mean.data(), 1.0f / values_.step, values_.most, dim_, buffer.data());
   if (form_ == Form::u4) {
     // 16 u lies 120 above v. Beyond 0..255 no byte goes; codes end there as well.
     for (std::size_t i = 0; i < dim_; ++i) {

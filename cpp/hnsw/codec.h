@@ -1,7 +1,8 @@
 // Codes: what the graph walk reads in place of the originals. One grid for all dimensions and vectors:
 //
 //   value of a dimension = mean[dimension] + step * v      v in -127..127
-//   int8   v itself, one byte
+//   int8   v itself, one byte; under l2 in -63..63, so that differences of two fit a byte, whose squares take
+//          half the instructions: that the grid is half as fine, no walk notices
 //   int4   v = 16 u - 120 with u in 0..15, half a byte
 //
 // Under cosine vectors are brought to unit length first; under inner product there is no mean, so that the
@@ -26,6 +27,7 @@ namespace embedcore::hnsw {
 struct CodecValues {       // what a snapshot keeps of it
   std::vector<float> mean; // dim values
   float step = 0;
+  int most = 127;  // of an int8 code
   float error = 0; // root of the mean squared error of a value, on the sample
   // int4: what the highest bit alone stands for, +- high steps, and the root of the mean square of what it
   // leaves out, in steps. See Codec::finish_dot.

@@ -16,6 +16,8 @@ namespace embedcore::hnsw {
 //   s8     n int8 in -127..127, zeros up to the next 64,  n float32       any
 //          then the row's Scales; value = step * int8
 //   i8     n int8 in -127..127                            n int8, same    multiple of 64
+//   i7     n int8 in -63..63, of which any two differ by  n int8, same    multiple of 64
+//          what a byte holds
 //   u4     n / 2 bytes, values 0..15 in bit planes        dot: n int8     multiple of 128
 //          (below)                                        l2: n uint8
 //
@@ -25,9 +27,9 @@ namespace embedcore::hnsw {
 //   bits 2, 1  32 bytes a block   the pair rest / 32 of byte rest % 32
 //   bit 0      16 bytes a block   as bit 3
 //
-// Padding of i8 and u4 is zero in rows, and in queries whatever adds nothing: 0 (for l2 of u4 too).
-enum class Form : std::uint8_t { f32 = 0, f16, bf16, s8, i8, u4 };
-constexpr std::size_t forms = 6;
+// Padding of i8, i7 and u4 is zero in rows, and in queries whatever adds nothing: 0 (for l2 of u4 too).
+enum class Form : std::uint8_t { f32 = 0, f16, bf16, s8, i8, i7, u4 };
+constexpr std::size_t forms = 7;
 
 // dot: sum of q * r. l2: sum of (q - r)^2, for u4 of (q - 16 r)^2, for s8 of (q - step * r)^2.
 enum class Sum : std::uint8_t { dot = 0, l2 };

@@ -139,6 +139,6 @@ float l2(const float* a, const float* b, std::size_t n) {
 
 } // namespace
 
-constinit const Kernels kernels_avx2 = make_kernels<F32, F16, Bf16, S8, I8, U4>("avx2", dot, l2);
+constinit const Kernels kernels_avx2 = make_kernels<F32, F16, Bf16, S8, I8, I7, U4>("avx2", dot, l2);
 
 } // namespace embedcore::hnsw

@@ -1,4 +1,4 @@
-// Rows of codes under AVX2: Form::i8 and u4; kernel_set.h says how they lie.
+// Rows of codes under AVX2: Form::i8, i7 and u4; kernel_set.h says how they lie.
 #pragma once
 
 #include "hnsw/kernels_avx2_base.h"
@@ -35,6 +35,27 @@ struct I8 : ByteRow {
       s1 = add(load(q + i + 32), load(row + i + 32), s1);
     }
     return total<kind>(_mm256_add_epi32(s0, s1));
+  }
+};
+
+template <Sum kind>
+struct I7 : I8<kind> {};
+template <>
+struct I7<Sum::l2> : ByteRow {
+  static float sum(const std::int8_t* q, const std::byte* row, std::size_t n) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i s0 = _mm256_setzero_si256();
+    __m256i s1 = s0;
+    const auto add = [ones](__m256i a, __m256i b, __m256i sum) {
+      // Two squares of at most 126 fit 16 bits.
+      const __m256i difference = _mm256_abs_epi8(_mm256_sub_epi8(a, b));
+      return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(difference, difference), ones));
+    };
+    for (std::size_t i = 0; i < n; i += 64) {
+      s0 = add(load(q + i), load(row + i), s0);
+      s1 = add(load(q + i + 32), load(row + i + 32), s1);
+    }
+    return total<Sum::l2>(_mm256_add_epi32(s0, s1));
   }
 };
 

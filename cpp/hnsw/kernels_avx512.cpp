@@ -189,6 +189,31 @@ struct I8 : ByteRow {
   }
 };
 
+template <Sum kind>
+struct I7 : I8<kind> {};
+template <>
+struct I7<Sum::l2> : ByteRow {
+  static __m512i add(__m512i sum, __m512i a, const std::byte* b) {
+    const __m512i difference = _mm512_abs_epi8(_mm512_sub_epi8(a, load(b))); // at most 126: either sign
+    return add_bytes(sum, difference, difference);
+  }
+  static float sum(const std::int8_t* q, const std::byte* row, std::size_t n) {
+    __m512i s = _mm512_setzero_si512();
+    for (std::size_t i = 0; i < n; i += 64) s = add(s, load(q + i), row + i);
+    return total<Sum::l2>(s);
+  }
+
+  static void sum4(const std::int8_t* q, const Four& rows, std::size_t n, float* sums) {
+    __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                    _mm512_setzero_si512()};
+    for (std::size_t i = 0; i < n; i += 64) {
+      const __m512i a = load(q + i);
+      for (std::size_t r = 0; r < 4; ++r) s[r] = add(s[r], a, rows.at[r] + i);
+    }
+    _mm_storeu_ps(sums, _mm_cvtepu32_ps(over_quarters(quarter_sums(s[0], s[1], s[2], s[3]))));
+  }
+};
+
 float dot(const float* a, const float* b, std::size_t n) {
   return F32<Sum::dot>::sum(a, reinterpret_cast<const std::byte*>(b), n);
 }
@@ -198,6 +223,6 @@ float l2(const float* a, const float* b, std::size_t n) {
 
 } // namespace
 
-constinit const Kernels kernels_avx512 = make_kernels<F32, F16, Bf16, S8, I8, U4>("avx512", dot, l2);
+constinit const Kernels kernels_avx512 = make_kernels<F32, F16, Bf16, S8, I8, I7, U4>("avx512", dot, l2);
 
 } // namespace embedcore::hnsw

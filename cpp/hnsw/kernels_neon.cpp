@@ -186,6 +186,10 @@ struct I8 : ByteRow {
   }
 };
 
+// Whose differences fit a byte; absolute ones are as cheap here.
+template <Sum kind>
+struct I7 : I8<kind> {};
+
 // Bytes of ones where bit `which` of a byte is set.
 inline uint8x16_t bits(uint8x16_t plane, int which) {
   return vtstq_u8(plane, vdupq_n_u8(static_cast<std::uint8_t>(1 << which)));
@@ -273,6 +277,6 @@ float l2(const float* a, const float* b, std::size_t n) {
 
 } // namespace
 
-constinit const Kernels kernels_neon = make_kernels<F32, F16, Bf16, S8, I8, U4>("neon", dot, l2);
+constinit const Kernels kernels_neon = make_kernels<F32, F16, Bf16, S8, I8, I7, U4>("neon", dot, l2);
 
 } // namespace embedcore::hnsw

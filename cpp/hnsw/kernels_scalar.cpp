@@ -133,6 +133,9 @@ struct I8 : ByteRow {
   }
 };
 
+template <Sum kind>
+struct I7 : I8<kind> {};
+
 inline std::int32_t bit_of(const std::byte* plane, std::size_t d) {
   return static_cast<std::int32_t>(plane[d / 128 * 16 + d % 16]) >> (d % 128 / 16) & 1;
 }
@@ -178,6 +181,6 @@ float l2(const float* a, const float* b, std::size_t n) {
 
 } // namespace
 
-constinit const Kernels kernels_scalar = make_kernels<F32, F16, Bf16, S8, I8, U4>("scalar", dot, l2);
+constinit const Kernels kernels_scalar = make_kernels<F32, F16, Bf16, S8, I8, I7, U4>("scalar", dot, l2);
 
 } // namespace embedcore::hnsw

@@ -30,7 +30,7 @@ void Probe::use(const Space& space, Form form, Sum sum) {
   kernel_ = space.kernels->measure[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   descend_ = space.kernels->descend[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
   walk_ = space.kernels->walk[static_cast<std::size_t>(form)][static_cast<std::size_t>(sum)];
-  const bool code = form == Form::i8 || form == Form::u4;
+  const bool code = form == Form::i8 || form == Form::i7 || form == Form::u4;
   lines_alone_ = std::min(row_lines_, lines_alone);
   const std::size_t lines = row_lines_;
   row_lines_ = std::min(lines, code ? most_lines : float_lines);

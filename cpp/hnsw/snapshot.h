@@ -1,10 +1,11 @@
-// The snapshot of an index: format versions 3 to 6. Little-endian throughout. Sections lie in the file as
+// The snapshot of an index: format versions 3 to 7. Little-endian throughout. Sections lie in the file as
 // they do in memory, so that a load can map them instead of reading them.
 //
 // clang-format off: it would flow the tables together
 //   offset  bytes  header                                                       why
 //        0      8  magic "EMBCHNSW"                                             tells it from other files
-//        8      4  format version: 3, with limits 5, with a floor of the stop 6  which table to read by
+//        8      4  format version: 3, with limits 5, with a floor of the stop 6,  which table to read by
+//                  with int8 codes of 7 bits 7
 //       12      4  header bytes H, a multiple of 4096                           the fingerprint has no fixed length
 //       16      8  bytes of the whole file                                      truncation shows before anything
 //       24      4  dim
@@ -33,8 +34,10 @@
 //      128      4  exponent of the early stop (f32); 0: none
 //      132      4  limits of partial distances L (from version 5 on), else 0;   searches give rows up early (glance.h)
 //                  only where there are no codes
-//      136      4  floor of the early stop (f32), version 6 only                dense places (calibrate.cpp)
-//      140      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
+//      136      4  floor of the early stop (f32), from version 6 on             dense places (calibrate.cpp)
+//      140      4  63, the largest value of an int8 code, version 7 only;      half the instructions (codec.h)
+//                  127 before
+//      144      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
 //             ...  zeros
 //      H-4      4  CRC32C of the H-4 bytes before
 //
@@ -77,7 +80,8 @@ namespace embedcore::hnsw::snapshot {
 static_assert(std::endian::native == std::endian::little, "sections are written as they lie in memory");
 
 constexpr std::array<char, 8> magic = {'E', 'M', 'B', 'C', 'H', 'N', 'S', 'W'};
-constexpr std::uint32_t version = 6;
+constexpr std::uint32_t version = 7;
+constexpr std::uint32_t version_of_bytes = 6; // int8 codes use all values of a byte
 constexpr std::uint32_t version_without_stop_floor = 5;
 constexpr std::uint32_t version_without_floors = 4;
 constexpr std::uint32_t version_without_limits = 3;
@@ -116,14 +120,15 @@ struct Header { // the fingerprint follows
   float codes_high_error;
   float stop_exponent;
   std::uint32_t part_limits;
-  float stop_floor; // from version 6 on
-  std::uint32_t unused;
+  float stop_floor;         // from version 6 on
+  std::uint32_t codes_most; // from version 7 on
 };
-static_assert(offsetof(Header, unused) == 140, "no padding inside the header");
+static_assert(sizeof(Header) == 144, "no padding inside the header");
 
 // Bytes of a header before the fingerprint.
 [[nodiscard]] constexpr std::size_t header_fields(std::uint32_t of_version) {
-  return of_version <= version_without_stop_floor ? offsetof(Header, stop_floor) : offsetof(Header, unused);
+  if (of_version <= version_without_stop_floor) return offsetof(Header, stop_floor);
+  return of_version <= version_of_bytes ? offsetof(Header, codes_most) : sizeof(Header);
 }
 
 struct NodeRecord {

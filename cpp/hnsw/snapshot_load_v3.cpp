@@ -1,4 +1,4 @@
-// Loading format versions 3 to 6: sections are mapped, or read chunk by chunk on all cores. Nodes and links
+// Loading format versions 3 to 7: sections are mapped, or read chunk by chunk on all cores. Nodes and links
 // are checked at once; vectors and codes too when they are read, and in the background when they are mapped.
 #include <algorithm>
 #include <atomic>
@@ -83,6 +83,7 @@ class Loader {
         h.header_bytes != snapshot::header_bytes(h.version, h.fingerprint_bytes) ||
         (trained ? h.codes == 0 || !(h.codes_step > 0)
                  : h.codes_step != 0 || h.codes_error != 0 || h.codes_high != 0 || h.codes_high_error != 0) ||
+        (h.version > snapshot::version_of_bytes && !(trained && h.codes == 1 && h.codes_most == 63)) ||
         !is_plain(h.codes_step) || !is_plain(h.codes_error) || !is_plain(h.codes_high) ||
         !is_plain(h.codes_high_error))
       return damaged(snapshot_, "has a header that no index has");
@@ -189,10 +190,10 @@ class Loader {
                                   snapshot::part_names[part]);
   }
 
-  // Versions 4 and 5 have limits, 6 may have them, and only an index whose walks read floats has any.
+  // Versions 4 and 5 have limits, later ones may have them, and only an index whose walks read floats has any.
   static bool limits_fit(const snapshot::Header& h) {
     if (h.version == snapshot::version_without_limits) return h.part_limits == 0;
-    if (h.version == snapshot::version && h.part_limits == 0) return true;
+    if (h.version >= snapshot::version_of_bytes && h.part_limits == 0) return true;
     return h.codes == 0 && h.dtype != static_cast<std::uint8_t>(Dtype::int8) && h.part_limits != 0 &&
            h.part_limits == Glance::count(h.dim);
   }
@@ -232,6 +233,7 @@ class Loader {
     codes.high = header_.codes_high;
     codes.high_error = header_.codes_high_error;
     codes.trained_on = header_.codes_trained_on;
+    if (header_.version > snapshot::version_of_bytes) codes.most = static_cast<int>(header_.codes_most);
     return {};
   }
 

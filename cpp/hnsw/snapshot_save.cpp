@@ -64,7 +64,8 @@ class Saver {
     const Slot end = moment_.end();
     header_.magic = snapshot::magic;
     // The oldest that has all that is to be kept.
-    header_.version = moment_.stop_floor() != 0        ? snapshot::version
+    header_.version = moment_.codes().most != 127      ? snapshot::version
+                      : moment_.stop_floor() != 0      ? snapshot::version_of_bytes
                       : !moment_.part_limits().empty() ? snapshot::version_without_stop_floor
                                                        : snapshot::version_without_limits;
     header_.header_bytes =
@@ -121,6 +122,7 @@ class Saver {
     header_.codes_error = codes.error;
     header_.codes_high = codes.high;
     header_.codes_high_error = codes.high_error;
+    header_.codes_most = static_cast<std::uint32_t>(codes.most);
   }
 
   void node(Slot slot) {

@@ -24,9 +24,11 @@ inline std::vector<const Kernels*> running() {
   return all;
 }
 
-inline constexpr Form every_form[] = {Form::f32, Form::f16, Form::bf16, Form::s8, Form::i8, Form::u4};
+inline constexpr Form every_form[] = {Form::f32, Form::f16, Form::bf16, Form::s8,
+                                      Form::i8,  Form::i7,  Form::u4};
 inline constexpr Sum every_sum[] = {Sum::dot, Sum::l2};
-inline bool whole(Form form) { return form == Form::i8 || form == Form::u4; } // integers, exact
+inline bool whole(Form form) { return form == Form::i8 || form == Form::i7 || form == Form::u4; } // exact
+inline std::uint32_t most(Form form) { return form == Form::i7 ? 63 : 127; } // of a byte of a row
 inline std::size_t index_of(Form form) { return static_cast<std::size_t>(form); }
 inline std::size_t index_of(Sum sum) { return static_cast<std::size_t>(sum); }
 
@@ -87,12 +89,19 @@ inline std::size_t row_bytes(Form form, std::size_t n) {
     case Form::s8:
       return scales_at(n) + sizeof(Scales);
     case Form::i8:
+    case Form::i7:
       return n;
     case Form::u4:
       return n / 2;
     default:
       return 2 * n;
   }
+}
+
+// From -most to most.
+inline std::int8_t byte_of(Form form, std::uint32_t bits) {
+  return static_cast<std::int8_t>(static_cast<int>(bits % (2 * most(form) + 1)) -
+                                  static_cast<int>(most(form)));
 }
 
 // Where bit b of value i of a u4 row of n values lies.
@@ -171,7 +180,7 @@ struct Rows {
         return;
       }
       default:
-        return write(at + i, static_cast<std::int8_t>(static_cast<int>(bits % 255) - 127));
+        return write(at + i, byte_of(form, bits));
     }
   }
   void fill(std::mt19937& random) const {
@@ -211,8 +220,7 @@ struct Query {
       if (!whole(form)) {
         put(i, normal(random));
       } else {
-        put(i, form == Form::u4 && sum == Sum::l2 ? static_cast<int>(bits % 256)
-                                                  : static_cast<int>(bits % 255) - 127);
+        put(i, form == Form::u4 && sum == Sum::l2 ? static_cast<int>(bits % 256) : int{byte_of(form, bits)});
       }
     }
   }

@@ -48,7 +48,7 @@ struct Coded {
       : Coded(c, k, v, Codec::train(c, v, 1)) {}
 
   [[nodiscard]] const float* row(std::size_t i) const { return &vectors[i * config.dim]; }
-  [[nodiscard]] int most() const { return config.codes == Codes::int4 ? 120 : 127; }
+  [[nodiscard]] int most() const { return config.codes == Codes::int4 ? 120 : codec.values().most; }
   // The integers v of code i; value = mean + step * v.
   [[nodiscard]] std::vector<int> integers(std::size_t i) const {
     std::vector<std::int8_t> buffer;
@@ -120,7 +120,8 @@ TEST(a_code_is_the_nearest_of_the_grid_and_what_lies_beyond_is_counted) {
   for_each_codec(101, [](const Coded& c, std::mt19937&) {
     const double step = c.codec.values().step;
     const double mesh = c.config.codes == Codes::int4 ? 16 * step : step;
-    const double edge = c.config.codes == Codes::int4 ? 128 : 127; // in steps; beyond it values are cut off
+    const double edge =
+        c.config.codes == Codes::int4 ? 128 : c.most(); // in steps; beyond it values are cut off
     std::size_t surely = 0;
     std::size_t maybe = 0; // within rounding of the edge
     for (std::size_t i = 0; i < 40; ++i) {

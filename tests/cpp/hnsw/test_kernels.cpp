@@ -85,7 +85,7 @@ TEST(sums_of_floats_agree_with_double_for_all_lengths_and_alignments) {
 
 TEST(sums_of_integers_are_exact) {
   std::mt19937 random(2);
-  for (const Form form : {Form::i8, Form::u4}) {
+  for (const Form form : {Form::i8, Form::i7, Form::u4}) {
     for (const Sum sum : every_sum) {
       for (const std::size_t n : {0, 64, 128, 192, 256, 384, 448, 1024, 65536}) {
         if (form == Form::u4 && n % 128 != 0) continue;
@@ -113,6 +113,7 @@ TEST(the_largest_integers_overflow_nothing) {
   const Extreme extremes[] = {
       {Form::i8, Sum::dot, 127, most}, {Form::i8, Sum::dot, 127, least}, {Form::i8, Sum::dot, -127, least},
       {Form::i8, Sum::l2, 127, most},  {Form::i8, Sum::l2, 127, least},  {Form::i8, Sum::l2, -127, most},
+      {Form::i7, Sum::l2, 63, 0},      {Form::i7, Sum::l2, -63, 126},    {Form::i7, Sum::dot, 127, 126},
       {Form::u4, Sum::dot, 127, 15},   {Form::u4, Sum::dot, -127, 15},   {Form::u4, Sum::l2, 255, 0},
       {Form::u4, Sum::l2, 0, 15},      {Form::u4, Sum::l2, 255, 15},
   };

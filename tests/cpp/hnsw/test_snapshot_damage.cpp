@@ -161,6 +161,9 @@ TEST(headers_and_graphs_that_no_index_has_are_refused_though_checksums_hold) {
   CHECK(refused_with(offsetof(Header, codes_step), std::numeric_limits<float>::quiet_NaN()));
   CHECK(refused_with(offsetof(Header, codes_step), -1.0f));
   CHECK(refused_with(offsetof(Header, codes_error), std::numeric_limits<float>::quiet_NaN()));
+  CHECK_EQ(header_of(good).codes_most, 63u);
+  CHECK(refused_with(offsetof(Header, codes_most), std::uint32_t{127}));
+  CHECK(refused_with(offsetof(Header, codes_most), std::uint32_t{0}));
   CHECK(refused_with(offsetof(Header, zero), std::uint8_t{1}));
   CHECK(refused_with(offsetof(Header, part_limits), std::uint32_t{1}));
   CHECK(refused_with(offsetof(Header, metric), std::uint8_t{3}));

@@ -33,7 +33,7 @@ def golden_vectors() -> np.ndarray:
 
 
 def golden_coded_index() -> embedcore.Index:
-    """What the golden files of versions 2 and 3 hold; saved as the one of version 1."""
+    """What the golden files of versions 2, 3 and 7 hold; saved as the one of version 1."""
     index = embedcore.Index(20, "l2", dtype="float16", codes="int8", m=4, ef_construction=20, seed=9)
     vectors = golden_coded_vectors()
     index.add(np.arange(300), vectors, threads=1)
@@ -51,7 +51,7 @@ def golden_coded_vectors() -> np.ndarray:
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 7])
 def test_golden_files_with_codes_load(version: int, mmap: bool) -> None:
     path = DATA / f"index-v{version}.ecx"
     assert path.read_bytes()[8] == version
