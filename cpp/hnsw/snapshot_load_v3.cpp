@@ -190,7 +190,8 @@ class Loader {
                                   snapshot::part_names[part]);
   }
 
-  // Versions 4 and 5 have limits, later ones may have them, and only an index whose walks read floats has any.
+  // Versions 4 and 5 have limits, later ones may have them, and only an index whose walks read floats has
+  // any.
   static bool limits_fit(const snapshot::Header& h) {
     if (h.version == snapshot::version_without_limits) return h.part_limits == 0;
     if (h.version >= snapshot::version_of_bytes && h.part_limits == 0) return true;
