@@ -62,13 +62,8 @@ struct Measure {
 using MeasureKernel = void (*)(const Measure& measure, const std::uint32_t* slots, std::size_t count,
                                float* distances);
 
-// Where in slots the node nearest to the query is, if it is nearer than *bound, which then becomes its
-// distance; count if none is. One that the estimate by highest bits rules out is not looked at further.
-using NearestKernel = std::size_t (*)(const Measure& measure, const std::uint32_t* slots, std::size_t count,
-                                      float* bound);
-
 // A greedy way down above level 0: on each level to the nearest of the linked nodes, as long as one is
-// nearer.
+// nearer. One that the estimate by highest bits rules out is not looked at further.
 struct Descent {
   Measure measure;
   std::size_t lines; // of a row, to ask for when its node is met
@@ -178,7 +173,6 @@ struct Tile {
 struct Kernels {
   const char* name;
   MeasureKernel measure[forms][sums];
-  NearestKernel nearest[forms][sums];
   DescentKernel descend[forms][sums];
   WalkKernel walk[forms][sums];
   // out[i] = (x[i] - mean[i]) * inverse, rounded to the nearest whole number and cut off at +-limit; mean may

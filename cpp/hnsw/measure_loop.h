@@ -109,43 +109,6 @@ inline void complete(const Measure& m, const std::uint32_t* slots, const std::in
 // The sum over the first part that a row nearer than bound exceeds: the scale is negative.
 inline float least_part(const Measure& m, float bound) { return (bound - m.part_offset) / m.part_scale; }
 
-// Where in slots the node nearest to the query is, if it is nearer than *bound, which then becomes its
-// distance; count if none is.
-template <class Row>
-std::size_t nearest(const Measure& m, const std::uint32_t* slots, std::size_t count, float* bound) {
-  constexpr std::size_t chunk = 32;
-  std::size_t best = count;
-  float distances[chunk];
-  std::uint32_t kept[chunk];
-  std::int32_t parts[chunk];
-  for (std::size_t from = 0; from < count; from += chunk) {
-    const std::size_t n = count - from < chunk ? count - from : chunk;
-    const std::uint32_t* of = slots + from;
-    std::size_t left = n;
-    if constexpr (requires { Row::part; }) {
-      if (m.part_scale != 0) {
-        left = judge<Row>(m, of, n, least_part(m, *bound), kept, parts);
-        complete<Row>(m, kept, parts, left, distances);
-        of = kept;
-      } else {
-        measure<Row>(m, of, n, distances);
-      }
-    } else {
-      measure<Row>(m, of, n, distances);
-    }
-    std::size_t at = left;
-    for (std::size_t i = 0; i < left; ++i) {
-      const bool nearer = distances[i] < *bound;
-      at = nearer ? i : at;
-      *bound = nearer ? distances[i] : *bound;
-    }
-    if (at == left) continue;
-    best = from;
-    while (slots[best] != of[at]) ++best;
-  }
-  return best;
-}
-
 } // namespace
 
 } // namespace embedcore::hnsw

@@ -58,6 +58,13 @@ MUTANTS = [
         "rows are given up by limits that were measured among far ones",
     ),
     Mutant(
+        "untried_stop",
+        "cpp/hnsw/calibrate.cpp",
+        "test_hnsw",
+        "the_stop_costs_next_to_no_recall_in_a_cloud",
+        "the early stop is not tried on stored vectors before it is used",
+    ),
+    Mutant(
         "no_stop_floor",
         "cpp/hnsw/calibrate.cpp",
         "test_hnsw",

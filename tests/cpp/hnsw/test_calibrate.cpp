@@ -1,5 +1,7 @@
 // The early stop in a place far denser than those that it was calibrated on.
+#include <algorithm>
 #include <cstddef>
+#include <numeric>
 
 #include "snapshot_seal.h"
 #include "snapshot_world.h"
@@ -79,6 +81,49 @@ SLOW_TEST(a_small_dense_place_is_searched_beyond_its_edge) {
     worst = std::min(worst, shared(without, all));
   }
   CHECK(worst < queries * k * 95 / 100); // so that the floor is seen to matter
+}
+
+// Where distances crowd together, as in one cloud without structure, a stop that is right elsewhere comes far
+// too soon; in what order the items came does not matter.
+SLOW_TEST(the_stop_costs_next_to_no_recall_in_a_cloud) {
+  constexpr std::size_t items = 4000;
+  constexpr std::size_t dims = 64;
+  constexpr std::size_t asked = 200;
+  std::mt19937 random(5);
+  const auto rows = random_rows(random, items, dims);
+  const auto wanted = random_rows(random, asked, dims);
+  for (const bool backwards : {false, true}) {
+    std::vector<std::int64_t> order(items);
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    if (backwards) std::reverse(order.begin(), order.end());
+    std::vector<float> ordered;
+    for (const std::int64_t id : order) {
+      const auto from = rows.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(id) * dims);
+      ordered.insert(ordered.end(), from, from + dims);
+    }
+    hnsw::Config config;
+    config.dim = dims;
+    config.metric = Metric::l2;
+    config.codes = hnsw::Codes::int8;
+    const auto index = Index::create(config).value();
+    CHECK(index->add(order, ordered.data(), 1).ok());
+    const auto found = [&](std::size_t ef) {
+      std::vector<std::int64_t> ids(asked * k);
+      std::vector<float> distances(asked * k);
+      index->search_many(wanted.data(), asked, k, ef, nullptr, ids.data(), distances.data());
+      return ids;
+    };
+    const auto all = found(items); // which has no stop
+    const auto right = [&] { return shared(found(100), all); };
+    auto& impl = hnsw::IndexTestPeer::impl(*index);
+    const std::size_t with = right();
+    const float exponent = impl.stop_exponent.exchange(0);
+    const std::size_t without = right();
+    CHECK(exponent > 0);
+    CHECK(with + asked * k / 100 >= without);
+    impl.stop_exponent.store(exponent * 2 / 3); // so that the exponent is seen to matter
+    CHECK(right() + asked * k / 50 < without);
+  }
 }
 
 TEST(a_floor_of_the_stop_outlives_a_snapshot) {

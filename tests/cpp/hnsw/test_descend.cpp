@@ -111,3 +111,30 @@ TEST(a_way_down_goes_to_the_nearest_link_as_long_as_one_is_nearer) {
     }
   }
 }
+
+// An estimate that lies far above every distance rules all nodes out, one far below none.
+TEST(a_way_down_does_not_look_at_what_the_highest_bits_rule_out) {
+  std::mt19937 random(42);
+  const Levels graph(Form::u4, Sum::dot, 16, random);
+  const Measure m = measure_of(graph.query, graph.rows);
+  for (const Kernels* kernels : running()) {
+    std::size_t moved = 0;
+    for (std::uint32_t from = 0; from < nodes; from += 23) {
+      float distance = 0;
+      kernels->measure[index_of(Form::u4)][index_of(Sum::dot)](m, &from, 1, &distance);
+      const auto end = [&](float part_offset) {
+        Descent d = graph.begin(from, distance, top, 0);
+        d.measure.part_scale = -1;
+        d.measure.part_offset = part_offset;
+        kernels->descend[index_of(Form::u4)][index_of(Sum::dot)](d);
+        return d.slot;
+      };
+      CHECK_EQ(end(1e9f), from);
+      Descent plain = graph.begin(from, distance, top, 0);
+      kernels->descend[index_of(Form::u4)][index_of(Sum::dot)](plain);
+      CHECK_EQ(end(-1e9f), plain.slot);
+      moved += plain.slot != from ? 1u : 0u;
+    }
+    CHECK(moved != 0);
+  }
+}

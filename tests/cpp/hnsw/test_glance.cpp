@@ -145,8 +145,10 @@ SLOW_TEST(searches_in_a_small_dense_place_lose_nothing) {
     for (std::size_t i = 0; i < dense.size(); ++i) dense[i] = place[i % d] + 0.05f * dense[i];
     rows.insert(rows.end(), dense.begin(), dense.begin() + inside * d);
     const auto index = make_index(d, Metric::cosine, 16, 0, float_kinds[0]);
-    CHECK(index->add(numbered(0, around + inside), rows.data(), 1).ok());
+    CHECK(index->add(numbered(0, around), rows.data(), 1).ok()); // calibrated before there is the place
+    CHECK(index->add(numbered(around, inside), &rows[around * d], 1).ok());
     auto& impl = hnsw::IndexTestPeer::impl(*index);
+    impl.stop_exponent.store(0); // whose queue would be longer than the place is large
     hnsw::Glance::Limits limits = impl.glance.limits();
     const auto answers = [&] {
       Answers found{std::vector<std::int64_t>(queries * k), std::vector<float>(queries * k)};

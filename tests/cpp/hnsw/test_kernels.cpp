@@ -259,55 +259,6 @@ TEST(distances_are_offset_and_scale_and_factor_and_term) {
   }
 }
 
-TEST(the_nearest_is_the_first_of_the_least_below_the_bound) {
-  std::mt19937 random(5);
-  constexpr std::uint32_t count = 45; // more than are looked at in one go
-  for (const Form form : every_form) {
-    for (const Sum sum : every_sum) {
-      const Rows rows(form, 128, count);
-      const Query query(form, sum, 128);
-      rows.fill(random);
-      query.fill(random);
-      const Measure m = measure_of(query, rows);
-      for (const Kernels* kernels : running()) {
-        std::vector<std::uint32_t> slots(count);
-        for (std::uint32_t i = 0; i < count; ++i) slots[i] = (11 * i + 3) % count;
-        std::vector<float> distances(count);
-        measure(*kernels, form, sum, m, slots.data(), count, distances.data());
-        const auto nearest = kernels->nearest[index_of(form)][index_of(sum)];
-        const auto least = std::min_element(distances.begin(), distances.end());
-        float bound = inf;
-        CHECK_EQ(nearest(m, slots.data(), count, &bound),
-                 static_cast<std::size_t>(least - distances.begin()));
-        CHECK_EQ(bound, *least);
-        CHECK_EQ(nearest(m, slots.data(), count, &bound), std::size_t{count}); // none is nearer than itself
-        CHECK_EQ(bound, *least);
-        CHECK_EQ(nearest(m, slots.data(), 0, &bound), std::size_t{0});
-      }
-    }
-  }
-}
-
-// An estimate by the highest bits that lies far above every distance rules all nodes out.
-TEST(the_nearest_is_not_looked_for_among_what_the_highest_bits_rule_out) {
-  std::mt19937 random(6);
-  const Rows rows(Form::u4, 256, 9);
-  const Query query(Form::u4, Sum::dot, 256);
-  rows.fill(random);
-  query.fill(random);
-  Measure m = measure_of(query, rows);
-  const std::uint32_t slots[] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-  for (const Kernels* kernels : running()) {
-    const auto nearest = kernels->nearest[index_of(Form::u4)][index_of(Sum::dot)];
-    m.part_scale = -1;
-    m.part_offset = 1e9f;
-    float bound = 1e8f;
-    CHECK_EQ(nearest(m, slots, 9, &bound), std::size_t{9});
-    m.part_offset = -1e9f; // and one far below rules out none
-    CHECK(nearest(m, slots, 9, &bound) != 9);
-  }
-}
-
 TEST(plain_dot_l2_and_largest_agree_with_double) {
   std::mt19937 random(4);
   for (const std::size_t n : lengths()) {
