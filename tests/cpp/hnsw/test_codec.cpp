@@ -189,7 +189,7 @@ TEST(a_query_measures_codes_as_a_sum_in_double_does) {
       for (std::size_t j = 0; j < query.size(); ++j) {
         query[j] *= length;
         if (c.config.metric == Metric::l2) { // within the grid, beyond which a query is cut off as well
-          const float most = 120 * values.step;
+          const float most = static_cast<float>(std::min(c.most(), 120)) * values.step;
           query[j] = values.mean[j] + std::clamp(query[j], -most, most);
         }
         largest = std::max(largest, std::abs(static_cast<double>(query[j])));
@@ -217,6 +217,27 @@ TEST(a_query_measures_codes_as_a_sum_in_double_does) {
         }
       }
     }
+  });
+}
+
+// Otherwise its differences from codes would not fit a byte.
+TEST(a_query_beyond_the_grid_counts_as_its_ends) {
+  for_each_codec(107, [](const Coded& c, std::mt19937& random) {
+    if (c.config.metric != Metric::l2 || c.config.codes != Codes::int8) return;
+    CHECK_EQ(c.most(), 63);
+    const CodecValues& values = c.codec.values();
+    Vector beyond(c.config.dim);
+    Vector ends(c.config.dim);
+    for (std::size_t j = 0; j < beyond.size(); ++j) {
+      const float sign = random() % 2 == 0 ? 1.0f : -1.0f;
+      beyond[j] = values.mean[j] + sign * 100 * values.step;
+      ends[j] = values.mean[j] + sign * 63 * values.step;
+    }
+    std::vector<std::int8_t> buffer;
+    std::vector<std::int8_t> other;
+    const Codec::Prepared far = c.codec.query(beyond.data(), buffer);
+    const Codec::Prepared near = c.codec.query(ends.data(), other);
+    for (std::size_t i = 0; i < 40; ++i) CHECK_EQ(c.run(far, i), c.run(near, i));
   });
 }
 
