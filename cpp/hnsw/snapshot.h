@@ -38,6 +38,7 @@
 //      140      4  63, the largest value of an int8 code, version 7 only;      half the instructions (codec.h)
 //                  127 before
 //      144      F  fingerprint of the vector space, UTF-8                       a file of another space is refused
+//                  at 140 in version 6, at 136 before
 //             ...  zeros
 //      H-4      4  CRC32C of the H-4 bytes before
 //
